@@ -1,0 +1,25 @@
+//! Decoding a causal language model several tokens a forward, exactly.
+//!
+//! This crate is the method and nothing else. It does no I/O, reads no clock and
+//! keeps no global random state, so every decoder is a deterministic function of a
+//! model, a prompt and a seed, and can be tested on fake models in milliseconds.
+//!
+//! The map:
+//!
+//! * [`lm`]: the seam to a model, [`CausalLm`]: rows in, logits or argmax out.
+//! * [`batch`]: what one forward computes: rows, each with its own attention span.
+//! * [`ar`]: autoregressive greedy decoding, the oracle every decoder is held to.
+//! * [`jacobi`]: Jacobi decoding with a window that refills as tokens settle.
+//! * [`draft`]: where the window's first guesses come from.
+//! * [`stream`]: the driver: several sequences, each with its decoder, one forward.
+//! * [`request`]: what to decode and when to stop; what came out.
+//! * [`observe`]: watching a decode: tokens as they settle, iterations as they run.
+//! * [`fixed_point`]: the mathematics on its own: Jacobi and Gauss-Seidel iteration
+//!   on triangular systems (Song et al. 2021).
+//! * [`fake`]: small deterministic models that punish mistakes, for tests.
+
+pub mod batch;
+pub mod lm;
+
+pub use batch::{AdapterId, Batch, Row, Want};
+pub use lm::{CausalLm, KvCache, LmError, Output, Token};
