@@ -1,7 +1,7 @@
 //! Which instruction set to use, decided at run time.
 //!
 //! Kernels are written once, as plain loops over fixed-width arrays, and compiled for
-//! each instruction set by [`multiversion!`]. A default build therefore uses AVX-512
+//! each instruction set by the `multiversion!` macro. A default build therefore uses AVX-512
 //! where the machine has it. Because Rust never reassociates floating-point arithmetic,
 //! all versions give the same bits; only their speed differs.
 
