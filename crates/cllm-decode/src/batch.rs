@@ -124,7 +124,7 @@ impl Batch {
         for (i, token) in tokens.into_iter().enumerate() {
             let row =
                 Row { sequence, token, position: prefix + i, prefix, want: want(i), adapter: None };
-            #[allow(
+            #[expect(
                 clippy::single_range_in_vec_init,
                 reason = "one range of peers is meant, not its elements"
             )]
@@ -141,7 +141,13 @@ impl Batch {
     /// wrong answer.
     pub fn validate(&self, cached: &[usize], vocab: usize, context: usize) -> Result<(), LmError> {
         let bad = |row: usize, what: String| Err(LmError::BadBatch { row, what });
+        // First row of the run of rows of one sequence that row i is in. Peers that begin
+        // there or later need no look at each: a prefill chunk is checked in linear time.
+        let mut run = 0;
         for (i, row) in self.rows.iter().enumerate() {
+            if self.rows[run].sequence != row.sequence {
+                run = i;
+            }
             let Some(&len) = cached.get(row.sequence) else {
                 return bad(
                     i,
@@ -162,7 +168,8 @@ impl Batch {
                 if peers.start < next || peers.end > i {
                     return bad(i, format!("peers {peers:?} out of order or not before it"));
                 }
-                if self.rows[peers.clone()].iter().any(|p| p.sequence != row.sequence) {
+                let mut outside = peers.start..peers.end.min(run);
+                if outside.any(|p| self.rows[p].sequence != row.sequence) {
                     return bad(i, format!("peers {peers:?} belong to another sequence"));
                 }
                 next = peers.end;

@@ -12,14 +12,31 @@
 //! * [`jacobi`]: Jacobi decoding with a window that refills as tokens settle.
 //! * [`draft`]: where the window's first guesses come from.
 //! * [`stream`]: the driver: several sequences, each with its decoder, one forward.
+//! * [`sequence`]: a KV cache with the tokens it holds, so that a chat re-uses its history.
 //! * [`request`]: what to decode and when to stop; what came out.
 //! * [`observe`]: watching a decode: tokens as they settle, iterations as they run.
 //! * [`fixed_point`]: the mathematics on its own: Jacobi and Gauss-Seidel iteration
 //!   on triangular systems (Song et al. 2021).
 //! * [`fake`]: small deterministic models that punish mistakes, for tests.
 
+pub mod ar;
 pub mod batch;
+mod counter;
+pub mod draft;
+pub mod fake;
+pub mod fixed_point;
+pub mod jacobi;
 pub mod lm;
+pub mod observe;
+pub mod request;
+pub mod sequence;
+pub mod stream;
 
 pub use batch::{AdapterId, Batch, Row, Want};
+pub use draft::Draft;
+pub use jacobi::Jacobi;
 pub use lm::{CausalLm, KvCache, LmError, Output, Token};
+pub use observe::{Iteration, Observer, Phase, RecordedIteration, Recorder};
+pub use request::{Answer, Finish, Request, Stats};
+pub use sequence::Sequence;
+pub use stream::{DEFAULT_PREFILL_CHUNK, Decoder, Driver, Stream, Verdict};

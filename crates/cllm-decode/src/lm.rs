@@ -179,6 +179,9 @@ pub enum LmError {
         /// Position of the row.
         position: usize,
     },
+    /// A decoder was asked for blocks of no token.
+    #[error("block length 0: expected at least 1")]
+    EmptyBlock,
     /// The prompt has no token.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,

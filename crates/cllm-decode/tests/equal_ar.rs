@@ -1,0 +1,327 @@
+//! The theorem: every decoder gives the tokens that one token a forward gives, for any
+//! model, prompt, window, draft, limit, stop and chunking.
+
+use std::ops::ControlFlow;
+
+use cllm_decode::fake::{Fake, Kind};
+use cllm_decode::{
+    Answer, CausalLm, Decoder, Draft, Finish, Jacobi, LmError, Observer, RecordedIteration,
+    Recorder, Request, Sequence, Token, ar, stream,
+};
+use proptest::prelude::*;
+
+/// Breaks at the given token of the answer, and records.
+#[derive(Default)]
+struct Watcher {
+    break_at: Option<usize>,
+    tokens: Vec<Token>,
+    recorder: Recorder,
+}
+
+impl Observer for Watcher {
+    fn token(&mut self, token: Token) -> ControlFlow<()> {
+        self.tokens.push(token);
+        if self.break_at == Some(self.tokens.len()) {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    }
+
+    fn iteration(&mut self, iteration: &cllm_decode::Iteration<'_>) {
+        self.recorder.iteration(iteration);
+    }
+}
+
+/// One question to one model.
+#[derive(Debug, Clone)]
+struct Case {
+    fake: Fake,
+    request: Request,
+    break_at: Option<usize>,
+    chunk: usize,
+}
+
+/// How a decode ended: tokens and reason, or the error.
+type Outcome = Result<(Vec<Token>, Finish), LmError>;
+
+fn outcome(result: &Result<Answer, LmError>) -> Outcome {
+    result.clone().map(|answer| (answer.tokens, answer.finish))
+}
+
+impl Case {
+    /// The outcome by definition: no rows, no caches, no driver.
+    fn expected(&self) -> Outcome {
+        let (prompt, context) = (&self.request.prompt, self.fake.context);
+        if prompt.is_empty() {
+            return Err(LmError::EmptyPrompt);
+        }
+        if prompt.len() >= context {
+            return Err(LmError::PromptTooLong { prompt: prompt.len(), context });
+        }
+        let mut text = prompt.clone();
+        let mut finish = (self.request.max_new_tokens == 0).then_some(Finish::MaxNewTokens);
+        while finish.is_none() {
+            if self.fake.nan_at == Some(text.len() - 1) {
+                return Err(LmError::NotFinite { position: text.len() - 1 });
+            }
+            let token = self.fake.next(&text);
+            text.push(token);
+            let len = text.len() - prompt.len();
+            if self.request.stop_tokens.contains(&token) {
+                finish = Some(Finish::StopToken);
+            } else if self.break_at == Some(len) {
+                finish = Some(Finish::Observer);
+            } else if len == self.request.max_new_tokens {
+                finish = Some(Finish::MaxNewTokens);
+            } else if text.len() == context {
+                finish = Some(Finish::Context);
+            }
+        }
+        Ok((text.split_off(prompt.len()), finish.expect("just set")))
+    }
+
+    fn watcher(&self) -> Watcher {
+        Watcher { break_at: self.break_at, ..Watcher::default() }
+    }
+}
+
+fn kinds(vocab: Token) -> impl Strategy<Value = Kind> {
+    prop_oneof![
+        3 => any::<u64>().prop_map(Kind::ContextHash),
+        3 => (1..4usize, any::<u64>()).prop_map(|(order, seed)| Kind::Markov { order, seed }),
+        2 => (1..=vocab).prop_map(Kind::Cycle),
+        2 => (1..12usize).prop_map(Kind::Copy),
+        1 => (0..vocab).prop_map(Kind::Constant),
+        2 => (0..vocab, any::<u64>()).prop_map(|(token, seed)| Kind::Half { token, seed }),
+    ]
+}
+
+prop_compose! {
+    fn cases()(
+        vocab in prop_oneof![1..4u32, 4..40u32],
+    )(
+        kind in kinds(vocab),
+        context in 1..90usize,
+        nan_at in prop::option::weighted(0.1, 0..90usize),
+        prompt in prop::collection::vec(0..vocab, 0..50),
+        max_new_tokens in prop_oneof![0..8usize, 8..100usize, Just(usize::MAX)],
+        stop_tokens in prop_oneof![
+            4 => Just(vec![]),
+            2 => prop::collection::vec(0..vocab, 1..3),
+        ],
+        break_at in prop::option::weighted(0.2, 1..40usize),
+        chunk in prop_oneof![1..9usize, Just(512usize)],
+        vocab in Just(vocab as usize),
+    ) -> Case {
+        let fake = Fake { nan_at, ..Fake::new(kind, vocab, context) };
+        let request = Request { prompt, max_new_tokens, stop_tokens };
+        Case { fake, request, break_at, chunk }
+    }
+}
+
+fn drafts() -> impl Strategy<Value = Draft> {
+    prop::sample::select(Draft::ALL.to_vec())
+}
+
+/// Replays a trace from its drafts and outputs alone.
+fn replay(iterations: &[RecordedIteration]) -> Result<Vec<Token>, TestCaseError> {
+    let mut tokens = Vec::new();
+    for it in iterations {
+        prop_assert_eq!(it.start, tokens.len());
+        let right = it.draft.iter().zip(&it.output).take_while(|(g, a)| g == a).count();
+        prop_assert!(it.settled <= it.output.len().min(right + 1));
+        tokens.extend_from_slice(&it.output[..it.settled]);
+    }
+    Ok(tokens)
+}
+
+/// What holds of every answer: tokens, reports, trace, sequence and counts agree.
+fn check_report(
+    case: &Case,
+    result: &Result<Answer, LmError>,
+    watcher: &Watcher,
+    sequence: &Sequence<cllm_decode::fake::FakeCache>,
+) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&replay(&watcher.recorder.iterations)?, &watcher.tokens);
+    prop_assert!(sequence.cache.tokens().eq(sequence.tokens.iter().copied()));
+    let Ok(answer) = result else { return Ok(()) };
+    prop_assert_eq!(&answer.tokens, &watcher.tokens);
+    let stats = &answer.stats;
+    if answer.tokens.is_empty() {
+        prop_assert_eq!(stats, &cllm_decode::Stats::default());
+        return Ok(());
+    }
+    let text = [&case.request.prompt[..], &answer.tokens].concat();
+    prop_assert_eq!(&sequence.tokens[..], &text[..text.len() - 1]);
+    prop_assert_eq!(stats.decode_tokens, answer.tokens.len() - 1);
+    if case.fake.nan_at.is_none() {
+        let forwards = stats.prefill_forwards + stats.decode_forwards;
+        prop_assert_eq!(watcher.recorder.iterations.len(), forwards);
+        let rows: usize = watcher.recorder.iterations.iter().map(|it| it.rows).sum();
+        prop_assert_eq!(rows, stats.prefill_rows + stats.decode_rows);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4_000))]
+
+    /// The oracle itself, against the definition.
+    #[test]
+    fn ar_is_the_definition(case in cases()) {
+        let mut fake = case.fake.clone();
+        let mut sequence = Sequence::new(fake.new_cache());
+        let mut watcher = case.watcher();
+        let result =
+            ar::generate(&mut fake, &mut sequence, &case.request, &mut watcher, case.chunk);
+        prop_assert_eq!(outcome(&result), case.expected());
+        check_report(&case, &result, &watcher, &sequence)?;
+        if let Ok(answer) = &result {
+            prop_assert!(answer.stats.mean_acceptance_length().is_none_or(|mean| mean == 1.0));
+            prop_assert_eq!(answer.stats.decode_rows, answer.stats.decode_forwards);
+            let forwards = answer.stats.prefill_forwards + answer.stats.decode_forwards;
+            prop_assert_eq!(fake.forwards, forwards);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+    #[test]
+    fn jacobi_is_ar(
+        case in cases(),
+        n in 1..=40usize,
+        draft in drafts(),
+        seed in any::<u64>(),
+    ) {
+        let mut fake = case.fake.clone();
+        let mut sequence = Sequence::new(fake.new_cache());
+        let ar =
+            ar::generate(&mut fake, &mut sequence, &case.request, &mut case.watcher(), case.chunk);
+
+        let mut fake = case.fake.clone();
+        let mut sequence = Sequence::new(fake.new_cache());
+        let mut watcher = case.watcher();
+        let mut decoder = Jacobi::new(n, draft, seed).expect("n > 0");
+        let jacobi = stream::generate(
+            &mut fake, &mut sequence, &mut decoder, &case.request, &mut watcher, case.chunk,
+        );
+
+        prop_assert_eq!(outcome(&jacobi), outcome(&ar));
+        check_report(&case, &jacobi, &watcher, &sequence)?;
+        let (Ok(jacobi), Ok(ar)) = (jacobi, ar) else { return Ok(()) };
+        if case.fake.nan_at.is_none() {
+            prop_assert!(jacobi.stats.decode_forwards <= ar.stats.decode_forwards);
+            prop_assert_eq!(jacobi.stats.prefill_forwards, ar.stats.prefill_forwards);
+            prop_assert_eq!(jacobi.stats.prefill_rows, ar.stats.prefill_rows);
+            // The window is full but for the answer's end, and no row is useless.
+            let limit = case.request.max_new_tokens.min(case.fake.context - case.request.prompt.len());
+            for it in watcher.recorder.iterations.iter().filter(|it| it.start > 0) {
+                prop_assert_eq!(it.rows, n.min(limit - it.start));
+            }
+        }
+        if n == 1 {
+            prop_assert_eq!(jacobi.stats, ar.stats);
+        }
+    }
+
+    /// Several requests to one model, in one batch, some in prefill and some decoding.
+    #[test]
+    fn companions_change_nothing(
+        case in cases(),
+        others in prop::collection::vec(
+            (prop::collection::vec(any::<u32>(), 1..30), 0..50usize, 1..20usize, drafts()), 0..4),
+        seed in any::<u64>(),
+    ) {
+        let mut fake = Fake { nan_at: None, ..case.fake.clone() };
+        let vocab = fake.vocab as u32;
+        let mut all = vec![(case.request.clone(), 16, Draft::NGram)];
+        for (prompt, max_new_tokens, n, draft) in others {
+            let prompt = prompt.into_iter().map(|token| token % vocab).collect();
+            let stop_tokens = case.request.stop_tokens.clone();
+            all.push((Request { prompt, max_new_tokens, stop_tokens }, n, draft));
+        }
+        all.retain(|(request, ..)| {
+            !request.prompt.is_empty() && request.prompt.len() < fake.context
+        });
+        let decoder = |n, draft| Jacobi::new(n, draft, seed).expect("n > 0");
+
+        let mut streams = Vec::new();
+        for (request, n, draft) in &all {
+            let sequence = Sequence::new(fake.new_cache());
+            let decoder: Box<dyn Decoder> = Box::new(decoder(*n, *draft));
+            let observer = Recorder::default();
+            streams.push(
+                stream::Stream::new(&fake, sequence, decoder, request.clone(), observer)
+                    .expect("a request that fits"),
+            );
+        }
+        let mut driver = stream::Driver::new(case.chunk);
+        while driver.step(&mut fake, &mut streams).expect("no NaN") > 0 {}
+
+        for (stream, (request, n, draft)) in streams.into_iter().zip(all) {
+            let (sequence, _, recorder, answer) = stream.into_parts();
+            let answer = answer.expect("all have ended");
+            let mut alone_sequence = Sequence::new(fake.new_cache());
+            let mut alone_recorder = Recorder::default();
+            let alone = stream::generate(
+                &mut fake, &mut alone_sequence, &mut decoder(n, draft), &request,
+                &mut alone_recorder, case.chunk,
+            ).expect("no NaN");
+            prop_assert_eq!(&answer.tokens, &alone.tokens);
+            prop_assert_eq!(answer.finish, alone.finish);
+            prop_assert_eq!(answer.stats.decode_forwards, alone.stats.decode_forwards);
+            prop_assert_eq!(answer.stats.decode_rows, alone.stats.decode_rows);
+            prop_assert_eq!(sequence.tokens, alone_sequence.tokens);
+            let decode = |recorder: &Recorder| -> Vec<RecordedIteration> {
+                recorder.iterations.iter().filter(|it| it.start > 0).cloned().collect()
+            };
+            prop_assert_eq!(decode(&recorder), decode(&alone_recorder));
+        }
+    }
+
+    /// A conversation: the next prompt shares a random part of what the sequence holds.
+    #[test]
+    fn reuse_is_fresh(
+        case in cases(),
+        shared in 0..70usize,
+        more in prop::collection::vec(any::<u32>(), 0..20),
+        n in 1..20usize,
+        draft in drafts(),
+        seed in any::<u64>(),
+    ) {
+        let mut fake = Fake { nan_at: None, ..case.fake.clone() };
+        let mut sequence = Sequence::new(fake.new_cache());
+        let mut decoder = Jacobi::new(n, draft, seed).expect("n > 0");
+        let first = stream::generate(
+            &mut fake, &mut sequence, &mut decoder, &case.request, &mut case.watcher(), case.chunk,
+        );
+        let text: Vec<Token> = first.map(|a| a.tokens).unwrap_or_default();
+        let mut prompt = [&case.request.prompt[..], &text].concat();
+        prompt.truncate(shared);
+        prompt.extend(more.iter().map(|token| token % fake.vocab as u32));
+        let request = Request { prompt, ..case.request.clone() };
+
+        let mut fresh_sequence = Sequence::new(fake.new_cache());
+        let fresh = stream::generate(
+            &mut fake, &mut fresh_sequence, &mut decoder, &request, &mut (), case.chunk,
+        );
+        let held = sequence.clone();
+        let reused = stream::generate(
+            &mut fake, &mut sequence, &mut decoder, &request, &mut (), case.chunk,
+        );
+        prop_assert_eq!(outcome(&reused), outcome(&fresh));
+        let (Ok(reused), Ok(fresh)) = (reused, fresh) else { return Ok(()) };
+        if request.max_new_tokens == 0 {
+            prop_assert_eq!(&sequence.tokens, &held.tokens);
+            return Ok(());
+        }
+        prop_assert_eq!(&sequence.tokens, &fresh_sequence.tokens);
+        prop_assert_eq!(reused.stats.decode_forwards, fresh.stats.decode_forwards);
+        let common = held.tokens.iter().zip(&request.prompt).take_while(|(a, b)| a == b).count();
+        let read = request.prompt.len() - common.min(request.prompt.len() - 1);
+        prop_assert_eq!(reused.stats.prefill_rows, read);
+    }
+}
