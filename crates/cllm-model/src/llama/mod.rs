@@ -1,0 +1,315 @@
+//! The network of the Llama family, one forward for all its members.
+//!
+//! A forward takes rows, not sequences: embedding, norms, projections and feed-forward
+//! treat every row alike, and only attention asks what a row may see. Nothing here
+//! branches on the number of rows, and every kernel treats a row by itself, so a row's
+//! logits have the same bits in any company (the law of [`cllm_decode::batch`]).
+
+mod cache;
+mod plan;
+mod rope;
+mod weights;
+
+use cllm_decode::lm::argmax;
+use cllm_decode::{Batch, CausalLm, KvCache, LmError, Output, Want};
+use cllm_kernels::activation::{add, swiglu};
+use cllm_kernels::norm::{rms_norm, rms_norm_in_place};
+use cllm_kernels::rope::rotate;
+use cllm_kernels::{Best, Format, HeadShape, Isa, KvStore, Linear, Pool, Query, RopeTable};
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::weights::Checkpoint;
+
+pub use cache::LlamaCache;
+use plan::Plan;
+use weights::{Layer, Weights};
+
+/// Rows per piece when cheap elementwise work is shared between threads: below this a
+/// parallel step costs more than it saves.
+const PIECE: usize = 8;
+
+/// A model of the Llama family, ready to run.
+#[derive(Debug)]
+pub struct Llama {
+    config: ModelConfig,
+    context: usize,
+    weights: Weights,
+    format: Format,
+    isa: Isa,
+    pool: Pool,
+    rope: RopeTable,
+    scratch: Scratch,
+}
+
+/// Activations of the running forward; kept to keep their memory.
+#[derive(Debug, Default)]
+struct Scratch {
+    /// The residual stream, `(R, D)`.
+    x: Vec<f32>,
+    /// A layer's input after its norm, or its output before it is added, `(R, D)`.
+    h: Vec<f32>,
+    /// `(R, (H + 2 H_kv) head_dim)`.
+    qkv: Vec<f32>,
+    /// `(R, H head_dim)`.
+    attended: Vec<f32>,
+    /// `(R, 2F)`.
+    gate_up: Vec<f32>,
+    /// `(R, F)`.
+    gated: Vec<f32>,
+}
+
+impl Llama {
+    /// Loads and packs the weights of a checkpoint.
+    ///
+    /// `context` limits the positions below what the model was made for.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        config: ModelConfig,
+        format: Format,
+        isa: Isa,
+        mut pool: Pool,
+        context: Option<usize>,
+    ) -> Result<Self, ModelError> {
+        let weights = Weights::load(checkpoint, &config, format, &mut pool)?;
+        let rope = RopeTable::new(rope::frequencies(&config));
+        let context = config.context_length.min(context.unwrap_or(usize::MAX));
+        let scratch = Scratch::default();
+        Ok(Self { config, context, weights, format, isa, pool, rope, scratch })
+    }
+
+    /// Shapes and flags.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// How the matrices are stored.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
+    /// The instruction set in use.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// Threads in use.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Bytes of weights that one forward reads.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Bytes of KV cache per position of one sequence.
+    pub fn kv_bytes_per_position(&self) -> usize {
+        self.config.num_layers * KvStore::slot_bytes(self.config.num_kv_heads * self.config.head_dim)
+    }
+
+    /// Runs the layers: leaves the residual stream of all rows in `scratch.x`, and keys and
+    /// values in the caches' pending slots.
+    fn layers(&mut self, batch: &Batch, plan: &Plan, caches: &mut [&mut LlamaCache]) {
+        let (rows, d) = (batch.len(), self.config.hidden_size);
+        self.scratch.x.resize(rows * d, 0.0);
+        for (row, x) in batch.rows().iter().zip(self.scratch.x.chunks_exact_mut(d)) {
+            self.weights.embed(row.token as usize, x);
+        }
+        for index in 0..self.config.num_layers {
+            self.attention_block(index, batch, plan, caches);
+            self.mlp_block(index);
+        }
+    }
+
+    /// `x += W_o attention(norm(x))`
+    fn attention_block(
+        &mut self,
+        index: usize,
+        batch: &Batch,
+        plan: &Plan,
+        caches: &mut [&mut LlamaCache],
+    ) {
+        let Self { config, weights, isa, pool, rope, scratch, .. } = self;
+        let Scratch { x, h, qkv, attended, .. } = scratch;
+        let (layer, isa) = (&weights.layers[index], *isa);
+        let shape = HeadShape {
+            heads: config.num_heads,
+            kv_heads: config.num_kv_heads,
+            head_dim: config.head_dim,
+        };
+        let (q_width, kv_width) =
+            (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+
+        norm(isa, pool, x, &layer.attention_norm, config.rms_norm_eps, h);
+        project(isa, pool, &layer.qkv, layer.qkv_bias.as_deref(), h, qkv);
+
+        let width = q_width + 2 * kv_width;
+        let turned = config.rope_layers[index];
+        pool.for_each_chunk(qkv, PIECE * width, &|piece, qkv| {
+            for (i, qkv) in qkv.chunks_exact_mut(width).enumerate() {
+                let (q, kv) = qkv.split_at_mut(q_width);
+                let k = &mut kv[..kv_width];
+                if let Some((q_gain, k_gain)) = &layer.qk_norm {
+                    rms_norm_in_place(isa, q, q_gain, config.rms_norm_eps);
+                    rms_norm_in_place(isa, k, k_gain, config.rms_norm_eps);
+                }
+                if turned {
+                    let (cos, sin) = rope.at(batch.rows()[piece * PIECE + i].position);
+                    rotate(isa, q, cos, sin);
+                    rotate(isa, k, cos, sin);
+                }
+            }
+        });
+        for ((row, &slot), qkv) in batch.rows().iter().zip(plan.slots()).zip(qkv.chunks_exact(width)) {
+            let (k, v) = qkv[q_width..].split_at(kv_width);
+            caches[row.sequence].layer_mut(index).write(slot, k, v);
+        }
+
+        let window = config.sliding_window[index];
+        let queries: Vec<Query<'_>> = batch
+            .rows()
+            .iter()
+            .zip(qkv.chunks_exact(width))
+            .enumerate()
+            .map(|(i, (row, qkv))| Query {
+                q: &qkv[..q_width],
+                kv: caches[row.sequence].layer(index),
+                span: plan.span(i, window),
+            })
+            .collect();
+        attended.resize(batch.len() * q_width, 0.0);
+        cllm_kernels::attention(isa, pool, shape, &queries, attended);
+
+        project(isa, pool, &layer.output, layer.output_bias.as_deref(), attended, h);
+        add(isa, x, h);
+    }
+
+    /// `x += W_down (silu(W_gate norm(x)) * W_up norm(x))`
+    fn mlp_block(&mut self, index: usize) {
+        let Self { config, weights, isa, pool, scratch, .. } = self;
+        let Scratch { x, h, gate_up, gated, .. } = scratch;
+        let (layer, isa): (&Layer, _) = (&weights.layers[index], *isa);
+        let f = config.intermediate_size;
+
+        norm(isa, pool, x, &layer.mlp_norm, config.rms_norm_eps, h);
+        project(isa, pool, &layer.gate_up, layer.gate_up_bias.as_deref(), h, gate_up);
+        gated.resize(gate_up.len() / 2, 0.0);
+        pool.for_each_chunk(gated, PIECE * f, &|piece, gated| {
+            let first = piece * PIECE * 2 * f;
+            swiglu(isa, &gate_up[first..first + 2 * gated.len()], f, gated);
+        });
+        project(isa, pool, &layer.down, layer.down_bias.as_deref(), gated, h);
+        add(isa, x, h);
+    }
+
+    /// Runs the LM head on the rows that asked for something.
+    fn head(&mut self, batch: &Batch, output: &mut Output) -> Result<(), LmError> {
+        let Self { config, weights, isa, pool, scratch, .. } = self;
+        let d = config.hidden_size;
+        let mut hidden = |want: Want| {
+            let rows: Vec<usize> =
+                (0..batch.len()).filter(|&i| batch.rows()[i].want == want).collect();
+            let mut x = Vec::with_capacity(rows.len() * d);
+            rows.iter().for_each(|&i| x.extend_from_slice(&scratch.x[i * d..][..d]));
+            let mut normed = Vec::new();
+            norm(*isa, pool, &x, &weights.norm, config.rms_norm_eps, &mut normed);
+            (rows, normed)
+        };
+        let (argmax_rows, argmax_hidden) = hidden(Want::Argmax);
+        let (logits_rows, logits_hidden) = hidden(Want::Logits);
+        let broken = |row: usize| LmError::NotFinite { position: batch.rows()[row].position };
+
+        if !argmax_rows.is_empty() {
+            let mut best = vec![Best::NONE; argmax_rows.len()];
+            weights.head.argmax(*isa, pool, &argmax_hidden, &mut best);
+            for (&row, best) in argmax_rows.iter().zip(&best) {
+                if best.nan || !best.value.is_finite() {
+                    return Err(broken(row));
+                }
+                output.set_argmax(row, best.index);
+            }
+        }
+        if !logits_rows.is_empty() {
+            let mut logits = vec![0.0; logits_rows.len() * config.vocab_size];
+            weights.head.apply(*isa, pool, &logits_hidden, &mut logits);
+            for (&row, logits) in logits_rows.iter().zip(logits.chunks_exact(config.vocab_size)) {
+                output.set_argmax(row, argmax(logits).ok_or_else(|| broken(row))?);
+                output.logits_mut(row).copy_from_slice(logits);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl CausalLm for Llama {
+    type Cache = LlamaCache;
+
+    fn vocab_size(&self) -> usize {
+        self.config.vocab_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.context
+    }
+
+    fn new_cache(&self) -> LlamaCache {
+        LlamaCache::new(self.config.num_layers, self.config.num_kv_heads * self.config.head_dim)
+    }
+
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        caches: &mut [&mut LlamaCache],
+        output: &mut Output,
+    ) -> Result<(), LmError> {
+        let cached: Vec<usize> = caches.iter().map(|cache| cache.len()).collect();
+        batch.validate(&cached, self.config.vocab_size, self.context)?;
+        if let Some(adapter) = batch.rows().iter().find_map(|row| row.adapter) {
+            return Err(LmError::UnknownAdapter(adapter));
+        }
+        output.reset(batch.len(), self.config.vocab_size);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for (sequence, cache) in caches.iter_mut().enumerate() {
+            let own = batch.rows().iter().filter(|row| row.sequence == sequence);
+            cache.begin(own.map(|row| row.position));
+        }
+        let last = batch.rows().iter().map(|row| row.position).max().unwrap_or(0);
+        self.rope.reserve(last + 1);
+        let plan = Plan::new(batch, &cached, &self.config.sliding_window);
+
+        self.layers(batch, &plan, caches);
+        let result = self.head(batch, output);
+        if result.is_err() {
+            caches.iter_mut().for_each(|cache| cache.truncate(usize::MAX));
+        }
+        result
+    }
+}
+
+/// `out = rms_norm(x) * gain`, all rows.
+fn norm(isa: Isa, pool: &mut Pool, x: &[f32], gain: &[f32], eps: f32, out: &mut Vec<f32>) {
+    let d = gain.len();
+    out.resize(x.len(), 0.0);
+    pool.for_each_chunk(out, PIECE * d, &|piece, out| {
+        rms_norm(isa, &x[piece * PIECE * d..][..out.len()], gain, eps, out);
+    });
+}
+
+/// `out = x W^T + b`, all rows.
+fn project(
+    isa: Isa,
+    pool: &mut Pool,
+    linear: &Linear,
+    bias: Option<&[f32]>,
+    x: &[f32],
+    out: &mut Vec<f32>,
+) {
+    out.resize(x.len() / linear.inputs() * linear.outputs(), 0.0);
+    linear.apply(isa, pool, x, out);
+    if let Some(bias) = bias {
+        out.chunks_exact_mut(bias.len()).for_each(|row| add(isa, row, bias));
+    }
+}

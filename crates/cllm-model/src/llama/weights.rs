@@ -1,0 +1,228 @@
+//! The weights of a network, packed for the kernels.
+//!
+//! Matrices that read the same activations are stored as one: query, key and value, and
+//! gate and up. A forward then takes one parallel step for each, and reads its
+//! activations once.
+
+use std::ops::Range;
+
+use cllm_kernels::{Format, Linear, Pool};
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::weights::{Checkpoint, RotaryLayout, TensorView};
+
+/// Everything a forward reads.
+#[derive(Debug)]
+pub(super) struct Weights {
+    /// `(V, D)`; `None` if the head serves as embedding.
+    embedding: Option<Linear>,
+    pub(super) layers: Vec<Layer>,
+    /// Gain of the last norm, `(D,)`.
+    pub(super) norm: Vec<f32>,
+    /// `(V, D)`.
+    pub(super) head: Linear,
+}
+
+/// One transformer block. Biases are there if the configuration says so.
+#[derive(Debug)]
+pub(super) struct Layer {
+    pub(super) attention_norm: Vec<f32>,
+    /// `((H + 2 H_kv) head_dim, D)`: queries, then keys, then values.
+    pub(super) qkv: Linear,
+    pub(super) qkv_bias: Option<Vec<f32>>,
+    /// Gains over `head_dim` of the query and the key heads.
+    pub(super) qk_norm: Option<(Vec<f32>, Vec<f32>)>,
+    /// `(D, H head_dim)`.
+    pub(super) output: Linear,
+    pub(super) output_bias: Option<Vec<f32>>,
+    pub(super) mlp_norm: Vec<f32>,
+    /// `(2F, D)`: gates, then ups.
+    pub(super) gate_up: Linear,
+    pub(super) gate_up_bias: Option<Vec<f32>>,
+    /// `(D, F)`.
+    pub(super) down: Linear,
+    pub(super) down_bias: Option<Vec<f32>>,
+}
+
+impl Weights {
+    /// Reads and packs all weights.
+    pub(super) fn load(
+        checkpoint: &Checkpoint,
+        config: &ModelConfig,
+        format: Format,
+        pool: &mut Pool,
+    ) -> Result<Self, ModelError> {
+        let mut reader = Reader { checkpoint, config, format, pool };
+        let (v, d) = (config.vocab_size, config.hidden_size);
+        let layers = (0..config.num_layers).map(|i| reader.layer(i)).collect::<Result<_, _>>()?;
+        let norm = reader.vector("model.norm.weight", d)?;
+        let embedding = |reader: &mut Reader<'_>| {
+            reader.linear(d, &[Part::new("model.embed_tokens.weight", v)])
+        };
+        let (embedding, head) = if config.tie_word_embeddings {
+            (None, embedding(&mut reader)?)
+        } else {
+            let head = reader.linear(d, &[Part::new("lm_head.weight", v)])?;
+            (Some(embedding(&mut reader)?), head)
+        };
+        Ok(Self { embedding, layers, norm, head })
+    }
+
+    /// The embedding of a token, shape `(D,)`.
+    pub(super) fn embed(&self, token: usize, row: &mut [f32]) {
+        self.embedding.as_ref().unwrap_or(&self.head).read_output(token, row);
+    }
+
+    /// Bytes of the matrices that one forward streams: all but an untied embedding.
+    pub(super) fn bytes(&self) -> usize {
+        let layer = |layer: &Layer| {
+            let matrices = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
+            matrices.iter().map(|m| m.bytes()).sum::<usize>()
+        };
+        self.layers.iter().map(layer).sum::<usize>() + self.head.bytes()
+    }
+}
+
+/// One tensor of a packed matrix.
+struct Part {
+    name: String,
+    outputs: usize,
+    /// Head dimension, if the rows may be stored with interleaved rotary pairs.
+    rotary: Option<usize>,
+}
+
+impl Part {
+    fn new(name: impl Into<String>, outputs: usize) -> Self {
+        Self { name: name.into(), outputs, rotary: None }
+    }
+}
+
+struct Reader<'a> {
+    checkpoint: &'a Checkpoint,
+    config: &'a ModelConfig,
+    format: Format,
+    pool: &'a mut Pool,
+}
+
+impl Reader<'_> {
+    fn layer(&mut self, index: usize) -> Result<Layer, ModelError> {
+        let c = self.config;
+        let (d, f, hd) = (c.hidden_size, c.intermediate_size, c.head_dim);
+        let (q, kv) = (c.num_heads * hd, c.num_kv_heads * hd);
+        let name = |what: &str| format!("model.layers.{index}.{what}");
+        let qkv = |what: &str| {
+            let part = |p: &str, outputs, rotary| Part {
+                name: name(&format!("self_attn.{p}_proj.{what}")),
+                outputs,
+                rotary,
+            };
+            [part("q", q, Some(hd)), part("k", kv, Some(hd)), part("v", kv, None)]
+        };
+        let gate_up = |what: &str| {
+            ["gate", "up"].map(|p| Part::new(name(&format!("mlp.{p}_proj.{what}")), f))
+        };
+        let one = |what: &str, outputs| [Part::new(name(what), outputs)];
+        let bias = |reader: &Self, wanted: bool, parts: &[Part]| {
+            wanted.then(|| reader.bias(parts)).transpose()
+        };
+        Ok(Layer {
+            attention_norm: self.vector(&name("input_layernorm.weight"), d)?,
+            qkv: self.linear(d, &qkv("weight"))?,
+            qkv_bias: bias(self, c.qkv_bias, &qkv("bias"))?,
+            qk_norm: if c.qk_norm {
+                let gain = |p: &str| self.vector(&name(&format!("self_attn.{p}_norm.weight")), hd);
+                Some((gain("q")?, gain("k")?))
+            } else {
+                None
+            },
+            output: self.linear(q, &one("self_attn.o_proj.weight", d))?,
+            output_bias: bias(self, c.output_bias, &one("self_attn.o_proj.bias", d))?,
+            mlp_norm: self.vector(&name("post_attention_layernorm.weight"), d)?,
+            gate_up: self.linear(d, &gate_up("weight"))?,
+            gate_up_bias: bias(self, c.mlp_bias, &gate_up("bias"))?,
+            down: self.linear(f, &one("mlp.down_proj.weight", d))?,
+            down_bias: bias(self, c.mlp_bias, &one("mlp.down_proj.bias", d))?,
+        })
+    }
+
+    /// A matrix of the parts' outputs, one after another.
+    fn linear(&mut self, inputs: usize, parts: &[Part]) -> Result<Linear, ModelError> {
+        let tensors = parts
+            .iter()
+            .map(|part| self.tensor(&part.name, &[part.outputs, inputs]))
+            .collect::<Result<Vec<_>, _>>()?;
+        let outputs = parts.iter().map(|part| part.outputs).sum();
+        let mut linear = Linear::zeros(outputs, inputs, self.format);
+        let mut next = 0;
+        for (part, tensor) in parts.iter().zip(&tensors) {
+            let range: Range<usize> = next..next + part.outputs;
+            next = range.end;
+            let layout = self.checkpoint.rotary_layout();
+            linear.load(range, self.pool, &|output, row| {
+                let stored = stored_row(output, part.rotary, layout);
+                tensor.read_f32(stored..stored + 1, row);
+            });
+        }
+        Ok(linear)
+    }
+
+    /// The parts' vectors, one after another.
+    fn bias(&self, parts: &[Part]) -> Result<Vec<f32>, ModelError> {
+        let mut all = Vec::new();
+        for part in parts {
+            let stored = self.vector(&part.name, part.outputs)?;
+            let layout = self.checkpoint.rotary_layout();
+            all.extend((0..part.outputs).map(|i| stored[stored_row(i, part.rotary, layout)]));
+        }
+        Ok(all)
+    }
+
+    fn vector(&self, name: &str, len: usize) -> Result<Vec<f32>, ModelError> {
+        let tensor = self.tensor(name, &[len])?;
+        let mut values = vec![0.0; len];
+        tensor.read_f32(0..tensor.rows(), &mut values);
+        Ok(values)
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, ModelError> {
+        let bad = |what: String| ModelError::Tensor { name: name.to_string(), what };
+        let tensor = self
+            .checkpoint
+            .tensor(name)
+            .ok_or_else(|| bad(format!("expected shape {shape:?}, found no such tensor")))?;
+        if tensor.shape != shape {
+            let found = &tensor.shape;
+            return Err(bad(format!("expected shape {shape:?}, found {found:?}")));
+        }
+        Ok(tensor)
+    }
+}
+
+/// The row of the file that holds output `i` of a projection. Our rotation pairs element
+/// i of a head's first half with element i of its second half, as Hugging Face does;
+/// llama.cpp's converter stores the two of a pair next to each other.
+fn stored_row(i: usize, rotary: Option<usize>, layout: RotaryLayout) -> usize {
+    match (rotary, layout) {
+        (Some(head_dim), RotaryLayout::Interleaved) => {
+            let (head, e) = (i / head_dim, i % head_dim);
+            let half = head_dim / 2;
+            head * head_dim + 2 * (e % half) + e / half
+        }
+        _ => i,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interleaved_rows_are_found() {
+        let rows: Vec<_> =
+            (0..12).map(|i| stored_row(i, Some(6), RotaryLayout::Interleaved)).collect();
+        assert_eq!(rows, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+        assert_eq!(stored_row(4, Some(6), RotaryLayout::Halves), 4);
+        assert_eq!(stored_row(4, None, RotaryLayout::Interleaved), 4);
+    }
+}

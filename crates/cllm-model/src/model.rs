@@ -1,0 +1,122 @@
+//! A model as a user has it: a file or folder with weights, tokenizer and chat template.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use cllm_decode::Token;
+use cllm_kernels::{Format, Isa, Pool};
+
+use crate::chat::ChatTemplate;
+use crate::error::ModelError;
+use crate::llama::Llama;
+use crate::tokenizer::Tokenizer;
+use crate::weights::{Checkpoint, DType};
+
+/// The arithmetic of the linear layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compute {
+    /// What loses nothing of the file: bf16 for files that hold bf16 matrices only, else f32.
+    #[default]
+    Auto,
+    /// Weights in f32.
+    F32,
+    /// Weights in bf16.
+    Bf16,
+}
+
+impl Compute {
+    const ALL: [Self; 3] = [Self::Auto, Self::F32, Self::Bf16];
+
+    /// The storage format for a checkpoint.
+    pub fn format(self, checkpoint: &Checkpoint) -> Format {
+        let bf16 = |c: &Checkpoint| {
+            c.tensors().filter(|t| t.shape.len() > 1).all(|t| t.dtype == DType::BF16)
+        };
+        match self {
+            Self::F32 => Format::F32,
+            Self::Bf16 => Format::Bf16,
+            Self::Auto if bf16(checkpoint) => Format::Bf16,
+            Self::Auto => Format::F32,
+        }
+    }
+}
+
+impl fmt::Display for Compute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Auto => "auto",
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl FromStr for Compute {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::ALL
+            .into_iter()
+            .find(|compute| compute.to_string() == name)
+            .ok_or_else(|| format!("unknown compute format `{name}`: expected auto, f32 or bf16"))
+    }
+}
+
+/// How to load a model.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The arithmetic of the linear layers.
+    pub compute: Compute,
+    /// Threads; all that this process may use if not given.
+    pub threads: Option<usize>,
+    /// Positions, if fewer than the model was made for.
+    pub context: Option<usize>,
+}
+
+/// A loaded model with everything that belongs to it.
+#[derive(Debug)]
+pub struct Model {
+    /// Where it was loaded from.
+    pub path: PathBuf,
+    /// Text to tokens and back.
+    pub tokenizer: Tokenizer,
+    /// How a conversation becomes a prompt, if the model says so.
+    pub chat: Option<ChatTemplate>,
+    /// Tokens that end an answer.
+    pub stop_tokens: Vec<Token>,
+    /// The network.
+    pub lm: Llama,
+}
+
+impl Model {
+    /// Loads a `.gguf` file or a Hugging Face folder.
+    pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, ModelError> {
+        let checkpoint = Checkpoint::open(path)?;
+        let config = checkpoint.config()?;
+        let unsupported =
+            |what: String| ModelError::Unsupported { path: path.to_path_buf(), what };
+        let isa = Isa::detect().map_err(unsupported)?;
+        let threads = options.threads.unwrap_or_else(Pool::default_threads);
+        let pool = Pool::new(threads)
+            .map_err(|source| ModelError::Io { path: path.to_path_buf(), source })?;
+        let (tokenizer, chat) = match checkpoint.gguf() {
+            Some(gguf) => (Tokenizer::from_gguf(gguf)?, ChatTemplate::from_gguf(gguf)?),
+            None => (Tokenizer::from_folder(path)?, ChatTemplate::from_folder(path)?),
+        };
+        if tokenizer.vocab_size() > config.vocab_size {
+            return Err(unsupported(format!(
+                "the tokenizer has {} tokens, the network only {}",
+                tokenizer.vocab_size(),
+                config.vocab_size
+            )));
+        }
+        let mut stop_tokens = config.eos_tokens.clone();
+        stop_tokens.extend(tokenizer.end_of_turn_tokens());
+        stop_tokens.sort_unstable();
+        stop_tokens.dedup();
+        let format = options.compute.format(&checkpoint);
+        let lm = Llama::load(&checkpoint, config, format, isa, pool, options.context)?;
+        Ok(Self { path: path.to_path_buf(), tokenizer, chat, stop_tokens, lm })
+    }
+}
