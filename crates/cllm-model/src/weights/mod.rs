@@ -1,0 +1,208 @@
+//! The files a model comes in: a GGUF file, or a Hugging Face folder of safetensors.
+//!
+//! Both are mapped, checked when opened, and then look alike: tensors by Hugging Face
+//! name, a [`ModelConfig`], and the one difference that cannot be hidden, the
+//! [`RotaryLayout`]. Opening reads headers only; weights are touched when asked for.
+
+mod dequant;
+mod dtype;
+pub mod gguf;
+mod names;
+mod safetensors;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+pub use self::dtype::DType;
+pub use self::gguf::Gguf;
+
+use self::safetensors::Folder;
+use crate::config::{self, ModelConfig};
+use crate::error::ModelError;
+
+/// Where a tensor is and what it looks like, checked against its file.
+#[derive(Debug, Clone)]
+struct TensorInfo {
+    name: String,
+    dtype: DType,
+    shape: Vec<usize>,
+    /// Which file of the checkpoint.
+    file: usize,
+    /// Bytes within that file.
+    range: Range<usize>,
+}
+
+impl TensorInfo {
+    /// The tensor in the bytes of its file.
+    fn view<'a>(&'a self, file: &'a [u8]) -> TensorView<'a> {
+        TensorView {
+            name: &self.name,
+            dtype: self.dtype,
+            shape: self.shape.clone(),
+            data: &file[self.range.clone()],
+        }
+    }
+}
+
+/// A tensor as it lies in its file.
+#[derive(Debug, Clone)]
+pub struct TensorView<'a> {
+    /// Its name in the file.
+    pub name: &'a str,
+    /// Storage of the elements.
+    pub dtype: DType,
+    /// Row-major, outermost dimension first: `[out, in]` for a projection, in both formats.
+    pub shape: Vec<usize>,
+    /// The stored bytes, row after row without gaps; not aligned to anything.
+    pub data: &'a [u8],
+}
+
+impl TensorView<'_> {
+    /// Number of rows: the product of all dimensions but the last.
+    pub fn rows(&self) -> usize {
+        self.shape.split_last().map_or(1, |(_, outer)| outer.iter().product())
+    }
+
+    /// Elements of a row: the last dimension.
+    pub fn row_len(&self) -> usize {
+        self.shape.last().copied().unwrap_or(1)
+    }
+
+    /// Converts rows to f32: `out` has `rows.len() * row_len()` elements.
+    ///
+    /// # Panics
+    /// If `rows` is out of bounds or `out` has another length.
+    pub fn read_f32(&self, rows: Range<usize>, out: &mut [f32]) {
+        let row_bytes = self.row_len() / self.dtype.block_len() * self.dtype.block_bytes();
+        let data = &self.data[rows.start * row_bytes..rows.end * row_bytes];
+        dequant::dequantize(self.dtype, data, out);
+    }
+}
+
+/// Which elements of a head form the pairs that the rotary embedding turns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RotaryLayout {
+    /// Element i with element `i + head_dim / 2`: Hugging Face, and GGUF of Qwen (NEOX).
+    Halves,
+    /// Element 2 i with element 2 i + 1. llama.cpp's converter permutes the rows of the
+    /// query and key projections of Llama, Mistral and SmolLM3 (weights and biases):
+    /// row `h D + i + j D / 2` of Hugging Face, D = `head_dim`, j of 0 and 1, becomes row
+    /// `h D + 2 i + j`.
+    Interleaved,
+}
+
+/// An opened model.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    format: Format,
+    /// By name in the file: place in the list of tensors.
+    index: HashMap<String, usize>,
+}
+
+#[derive(Debug)]
+enum Format {
+    Gguf(Gguf),
+    Folder(Folder),
+}
+
+impl Checkpoint {
+    /// Opens a `.gguf` file, or a folder with `config.json` and safetensors.
+    ///
+    /// # Errors
+    /// What is missing or broken in the files.
+    pub fn open(path: &Path) -> Result<Self, ModelError> {
+        let meta = std::fs::metadata(path)
+            .map_err(|source| ModelError::Io { path: path.into(), source })?;
+        let format = if meta.is_dir() {
+            Format::Folder(Folder::open(path)?)
+        } else if path.extension().is_some_and(|e| e == "safetensors") {
+            return Err(ModelError::Unsupported {
+                path: path.into(),
+                what: "a single safetensors file; expected the folder that holds it and \
+                       config.json, or a .gguf file"
+                    .into(),
+            });
+        } else {
+            Format::Gguf(Gguf::open(path)?)
+        };
+        let mut checkpoint = Self { path: path.into(), format, index: HashMap::new() };
+        checkpoint.index =
+            checkpoint.infos().iter().enumerate().map(|(i, info)| (info.name.clone(), i)).collect();
+        Ok(checkpoint)
+    }
+
+    /// What kind of network it is.
+    ///
+    /// # Errors
+    /// Missing, misshapen or unsupported configuration.
+    pub fn config(&self) -> Result<ModelConfig, ModelError> {
+        match &self.format {
+            Format::Gguf(gguf) => config::gguf::read(gguf, |hf_name| self.tensor(hf_name)),
+            Format::Folder(_) => config::hf::read(&self.path),
+        }
+    }
+
+    /// A tensor by its Hugging Face name, `model.layers.0.self_attn.q_proj.weight`.
+    pub fn tensor(&self, hf_name: &str) -> Option<TensorView<'_>> {
+        let place = match &self.format {
+            Format::Gguf(_) => self.index.get(&names::gguf_name(hf_name)?),
+            // Some checkpoints were saved from the network without its head and lack the
+            // prefix.
+            Format::Folder(_) => {
+                self.index.get(hf_name).or_else(|| self.index.get(hf_name.strip_prefix("model.")?))
+            }
+        };
+        place.map(|&i| self.view(&self.infos()[i]))
+    }
+
+    /// How the rows of the query and key projections are ordered.
+    pub fn rotary_layout(&self) -> RotaryLayout {
+        match &self.format {
+            Format::Gguf(gguf) => config::gguf::rotary_layout(gguf),
+            Format::Folder(_) => RotaryLayout::Halves,
+        }
+    }
+
+    /// All tensors, in the order of the file.
+    pub fn tensors(&self) -> impl ExactSizeIterator<Item = TensorView<'_>> {
+        self.infos().iter().map(|info| self.view(info))
+    }
+
+    /// The GGUF file, if it is one: its metadata holds the tokenizer.
+    pub fn gguf(&self) -> Option<&Gguf> {
+        match &self.format {
+            Format::Gguf(gguf) => Some(gguf),
+            Format::Folder(_) => None,
+        }
+    }
+
+    /// The file or folder it was opened from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The folder, if it is one: it holds the tokenizer.
+    pub fn dir(&self) -> Option<&Path> {
+        match &self.format {
+            Format::Gguf(_) => None,
+            Format::Folder(_) => Some(&self.path),
+        }
+    }
+
+    fn infos(&self) -> &[TensorInfo] {
+        match &self.format {
+            Format::Gguf(gguf) => &gguf.tensors,
+            Format::Folder(folder) => &folder.tensors,
+        }
+    }
+
+    fn view<'a>(&'a self, info: &'a TensorInfo) -> TensorView<'a> {
+        let bytes = match &self.format {
+            Format::Gguf(gguf) => gguf.bytes(),
+            Format::Folder(folder) => &folder.files[info.file],
+        };
+        info.view(bytes)
+    }
+}
