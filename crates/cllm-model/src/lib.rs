@@ -3,11 +3,17 @@
 //!
 //! * [`config`]: what kind of network it is, from `config.json` or GGUF metadata.
 //! * [`weights`]: the files, GGUF and safetensors, and their tensors.
+//! * [`tokenizer`]: text to tokens and back.
+//! * [`llama`]: the network, its KV cache and its forward.
 
 pub mod config;
 pub mod error;
+pub mod llama;
+pub mod tokenizer;
 pub mod weights;
 
 pub use config::ModelConfig;
 pub use error::ModelError;
+pub use llama::{Llama, LlamaCache};
+pub use tokenizer::{GgufTables, TextStream, Tokenizer};
 pub use weights::Checkpoint;
