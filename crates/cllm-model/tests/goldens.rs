@@ -1,0 +1,144 @@
+//! Every golden model, compared with PyTorch and with itself.
+//!
+//! `goldens/README.md` says what the files hold. A model passes when
+//!
+//! * its logits are PyTorch's, up to rounding ([`TOLERANCE`]), over the whole prompt and
+//!   when decoded step by step;
+//! * they are the same to the bit however the prompt is cut into forwards;
+//! * its greedy continuation is PyTorch's, by AR and by Jacobi decoding.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use cllm_decode::{Batch, CausalLm, Draft, Jacobi, KvCache, Output, Request, Sequence, Token};
+use cllm_decode::{Want, ar, stream};
+use cllm_model::{LoadOptions, Model};
+use serde::Deserialize;
+
+/// The largest difference of a logit from PyTorch's, in units of the standard deviation of
+/// that model's logits.
+const TOLERANCE: f32 = 2e-5;
+
+/// One entry of `index.json`.
+#[derive(Deserialize)]
+struct Golden {
+    name: String,
+    vocab: usize,
+    tokens: Vec<Token>,
+    steps: usize,
+    greedy: Vec<Token>,
+    margin: f32,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models")
+}
+
+/// PyTorch's logits, `(tokens + steps, vocab)`.
+fn expected_logits(golden: &Golden) -> Vec<f32> {
+    let bytes = fs::read(folder().join(format!("{}.logits", golden.name))).unwrap();
+    let (values, rest) = bytes.as_chunks::<4>();
+    assert!(rest.is_empty());
+    values.iter().map(|&b| f32::from_le_bytes(b)).collect()
+}
+
+/// The logits of all `tokens`, read in forwards of the given sizes, `(tokens, vocab)`.
+fn logits<L: CausalLm>(lm: &mut L, tokens: &[Token], sizes: &[usize]) -> Vec<f32> {
+    assert_eq!(sizes.iter().sum::<usize>(), tokens.len());
+    let (mut cache, mut batch, mut output) = (lm.new_cache(), Batch::new(), Output::new());
+    let mut logits = Vec::new();
+    let mut rest = tokens;
+    for &size in sizes {
+        let (now, later) = rest.split_at(size);
+        batch.clear();
+        batch.push_causal(0, cache.len(), now.iter().copied(), |_| Want::Logits);
+        lm.forward(&batch, &mut [&mut cache], &mut output).unwrap();
+        cache.keep(&(0..size).collect::<Vec<_>>());
+        (0..size).for_each(|row| logits.extend_from_slice(output.logits(row)));
+        rest = later;
+    }
+    logits
+}
+
+/// The largest difference, in standard deviations of `expected`; NaN if anything is.
+fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
+    let variance = expected.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / expected.len() as f32;
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
+    worst.fold(0.0, |m: f32, x| if x.is_nan() || x > m { x } else { m }) / variance.sqrt()
+}
+
+fn same_bits(a: &[f32], b: &[f32]) -> bool {
+    a.iter().map(|x| x.to_bits()).eq(b.iter().map(|x| x.to_bits()))
+}
+
+/// Compares one model; everything that is wrong with it goes to `faults`.
+fn check(golden: &Golden, faults: &mut Vec<String>) {
+    let mut fault = |what: String| faults.push(format!("{}: {what}", golden.name));
+    let mut lm = match Model::load(&folder().join(&golden.name), &LoadOptions::default()) {
+        Ok(model) => model.lm,
+        Err(error) => return fault(format!("does not load: {error}")),
+    };
+    if lm.vocab_size() != golden.vocab {
+        return fault(format!("{} tokens, expected {}", lm.vocab_size(), golden.vocab));
+    }
+    let tokens = &golden.tokens;
+    let expected = expected_logits(golden);
+    let (prefill, steps) = expected.split_at(tokens.len() * golden.vocab);
+
+    let whole = logits(&mut lm, tokens, &[tokens.len()]);
+    let off = distance(&whole, prefill);
+    if off.is_nan() || off > TOLERANCE {
+        fault(format!("the prefill's logits are off by {off:e}"));
+    }
+
+    let mut by_seven = vec![7; tokens.len() / 7];
+    by_seven.push(tokens.len() % 7);
+    let mut stepwise = vec![tokens.len() - golden.steps];
+    stepwise.resize(golden.steps + 1, 1);
+    for (name, sizes) in
+        [("sevens", by_seven), ("single rows", vec![1; tokens.len()]), ("steps", stepwise)]
+    {
+        let cut = logits(&mut lm, tokens, &sizes);
+        if !same_bits(&cut, &whole) {
+            let off = distance(&cut, &whole);
+            fault(format!("cut into {name} its logits change by {off:e}"));
+        }
+        let off = distance(&cut[cut.len() - steps.len()..], steps);
+        if name == "steps" && (off.is_nan() || off > TOLERANCE) {
+            fault(format!("the steps' logits are off by {off:e}"));
+        }
+    }
+
+    let request = Request {
+        prompt: tokens.clone(),
+        max_new_tokens: golden.greedy.len(),
+        stop_tokens: Vec::new(),
+    };
+    let mut sequence = Sequence::new(lm.new_cache());
+    let ar = ar::generate(&mut lm, &mut sequence, &request, &mut (), 7).unwrap();
+    if ar.tokens != golden.greedy {
+        let (found, expected, margin) = (&ar.tokens, &golden.greedy, golden.margin);
+        fault(format!("greedy {found:?}, expected {expected:?}, whose margin is {margin}"));
+    }
+    let mut sequence = Sequence::new(lm.new_cache());
+    let mut jacobi = Jacobi::new(5, Draft::Context, 0).unwrap();
+    let answer =
+        stream::generate(&mut lm, &mut sequence, &mut jacobi, &request, &mut (), 7).unwrap();
+    if answer.tokens != ar.tokens {
+        fault(format!("jacobi {:?}, ar {:?}", answer.tokens, ar.tokens));
+    }
+}
+
+#[test]
+fn golden_models() {
+    let index = fs::read(folder().join("index.json")).unwrap();
+    let goldens: Vec<Golden> = serde_json::from_slice(&index).unwrap();
+    assert!(!goldens.is_empty());
+    let mut faults = Vec::new();
+    for golden in &goldens {
+        check(golden, &mut faults);
+    }
+    assert!(faults.is_empty(), "of {} models:\n{}", goldens.len(), faults.join("\n"));
+}
