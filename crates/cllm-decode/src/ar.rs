@@ -15,7 +15,8 @@ use crate::sequence::Sequence;
 /// holds the prompt and all of the answer but its last token.
 ///
 /// # Errors
-/// [`LmError::EmptyPrompt`], [`LmError::PromptTooLong`], or what the model reports.
+/// [`LmError::EmptyPrompt`], [`LmError::PromptTooLong`], [`LmError::UnknownToken`], or what
+/// the model reports.
 pub fn generate<L: CausalLm>(
     lm: &mut L,
     sequence: &mut Sequence<L::Cache>,
@@ -23,7 +24,7 @@ pub fn generate<L: CausalLm>(
     observer: &mut dyn Observer,
     chunk: usize,
 ) -> Result<Answer, LmError> {
-    let mut answer = Growing::new(request, lm.context_length())?;
+    let mut answer = Growing::new(request, lm)?;
     let (mut batch, mut output) = (Batch::new(), Output::new());
     if answer.finish.is_none() {
         sequence.align(&request.prompt);

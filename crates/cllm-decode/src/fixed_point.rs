@@ -19,8 +19,8 @@
 //! | Jacobi-GS | all blocks at once, Gauss-Seidel inside each | number of blocks |
 //!
 //! Autoregressive decoding is Gauss-Seidel. The block decoding of consistency LLMs is
-//! GS-Jacobi with the block length n; [`jacobi`](crate::jacobi) is the same with a block
-//! that slides instead of jumping, and settles no later.
+//! GS-Jacobi with blocks of n; [`jacobi`](crate::jacobi) lets the block slide along with
+//! what has settled instead of jumping when all of it has.
 //!
 //! Where we depart from the paper: it stops at a tolerance, we stop when the solution is
 //! proven, and spend nothing to confirm it. Equation i gives the solution's x_i as soon as

@@ -26,9 +26,9 @@
 //! forwards.
 
 use crate::batch::{Batch, Want};
+use crate::decoder::{Decoder, Verdict};
 use crate::draft::Draft;
 use crate::lm::{LmError, Output, Token};
-use crate::stream::{Decoder, Verdict};
 
 /// The state of one Jacobi decode.
 #[derive(Debug, Clone)]

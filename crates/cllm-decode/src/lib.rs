@@ -9,6 +9,7 @@
 //! * [`lm`]: the seam to a model, [`CausalLm`]: rows in, logits or argmax out.
 //! * [`batch`]: what one forward computes: rows, each with its own attention span.
 //! * [`ar`]: autoregressive greedy decoding, the oracle every decoder is held to.
+//! * [`decoder`]: the seam to all other ways of decoding, [`Decoder`].
 //! * [`jacobi`]: Jacobi decoding with a window that refills as tokens settle.
 //! * [`draft`]: where the window's first guesses come from.
 //! * [`stream`]: the driver: several sequences, each with its decoder, one forward.
@@ -22,6 +23,7 @@
 pub mod ar;
 pub mod batch;
 mod counter;
+pub mod decoder;
 pub mod draft;
 pub mod fake;
 pub mod fixed_point;
@@ -33,10 +35,11 @@ pub mod sequence;
 pub mod stream;
 
 pub use batch::{AdapterId, Batch, Row, Want};
+pub use decoder::{Decoder, Verdict};
 pub use draft::Draft;
 pub use jacobi::Jacobi;
 pub use lm::{CausalLm, KvCache, LmError, Output, Token};
 pub use observe::{Iteration, Observer, Phase, RecordedIteration, Recorder};
 pub use request::{Answer, Finish, Request, Stats};
 pub use sequence::Sequence;
-pub use stream::{DEFAULT_PREFILL_CHUNK, Decoder, Driver, Stream, Verdict};
+pub use stream::{DEFAULT_PREFILL_CHUNK, Driver, Stream};

@@ -10,7 +10,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::lm::{LmError, Token};
+use crate::lm::{CausalLm, LmError, Token};
 use crate::observe::{Observer, Phase};
 
 /// What to decode.
@@ -113,14 +113,18 @@ pub(crate) struct Growing {
 }
 
 impl Growing {
-    /// Checks a request against a context of `context` positions.
-    pub(crate) fn new(request: &Request, context: usize) -> Result<Self, LmError> {
-        let prompt = request.prompt.len();
+    /// Checks a request against the model's context and vocabulary, so that a bad one is
+    /// turned away before it travels with others.
+    pub(crate) fn new(request: &Request, lm: &impl CausalLm) -> Result<Self, LmError> {
+        let (prompt, context, vocab) = (request.prompt.len(), lm.context_length(), lm.vocab_size());
         if prompt == 0 {
             return Err(LmError::EmptyPrompt);
         }
         if prompt >= context {
             return Err(LmError::PromptTooLong { prompt, context });
+        }
+        if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab) {
+            return Err(LmError::UnknownToken { token, vocab });
         }
         Ok(Self {
             tokens: Vec::new(),

@@ -7,18 +7,13 @@
 //! does not depend on its companions: that is what a server's scheduler and the
 //! collection of trajectories build on.
 //!
-//! A [`Decoder`] is a state machine behind two calls: which rows next, and what did they
-//! show. It sees tokens only. Greedy choice is not its business either: it reads
-//! [`Output::argmax`]. Sampling plugs in here, between forward and absorb, by asking for
-//! logits and overwriting the argmax of each row with the token drawn for (seed,
-//! position): a deterministic map as greedy choice is, so every decoder stays exact.
-//!
 //! Left out: which streams run when. A scheduler decides that by what it passes in.
 
 use std::borrow::BorrowMut;
 use std::ops::Range;
 
 use crate::batch::{Batch, Want};
+use crate::decoder::{Decoder, Verdict};
 use crate::lm::{CausalLm, KvCache, LmError, Output, Token};
 use crate::observe::{Iteration, Observer, Phase};
 use crate::request::{Answer, Finish, Growing, Request, Stats};
@@ -27,70 +22,6 @@ use crate::sequence::Sequence;
 /// Prompt rows per forward unless told otherwise: enough for the weights' traffic to
 /// vanish beside the arithmetic, few enough for scratch memory to stay in megabytes.
 pub const DEFAULT_PREFILL_CHUNK: usize = 512;
-
-/// A way of extending a text by several tokens a forward, with the result that one token
-/// a forward would have.
-pub trait Decoder {
-    /// Forgets everything: the next `propose` is the first of a new request.
-    fn begin(&mut self);
-
-    /// Pushes the rows of the next iteration, at least one, all for `sequence`.
-    ///
-    /// `text` is all settled tokens, prompt included; the cache holds all but the last.
-    /// `room`, at least 1, is how many more tokens the answer may get: a row that could
-    /// only speak about later ones is useless, and may lie beyond the context. With
-    /// `room` 1 that leaves the one row that autoregressive decoding has.
-    ///
-    /// The forward may fail. Then `propose` comes again, maybe with less room, without
-    /// an `absorb` in between.
-    fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch);
-
-    /// Reads what the rows it pushed (from `first_row` on) gave.
-    fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_>;
-}
-
-/// What an iteration showed.
-#[derive(Debug, Clone, Copy)]
-pub struct Verdict<'a> {
-    /// The next tokens of the text, at least one.
-    pub settled: &'a [Token],
-    /// As many rows, counted from the decoder's first: `keep[0]` carried the last token
-    /// of the text, `keep[i]` carried `settled[i - 1]`, each seeing all before it. See
-    /// [`KvCache::keep`].
-    pub keep: &'a [usize],
-    /// For the observer: see [`Iteration::draft`].
-    pub draft: &'a [Token],
-    /// For the observer: see [`Iteration::output`].
-    pub output: &'a [Token],
-}
-
-impl<D: Decoder + ?Sized> Decoder for &mut D {
-    fn begin(&mut self) {
-        (**self).begin();
-    }
-
-    fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
-        (**self).propose(text, room, sequence, batch);
-    }
-
-    fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_> {
-        (**self).absorb(first_row, batch, output)
-    }
-}
-
-impl<D: Decoder + ?Sized> Decoder for Box<D> {
-    fn begin(&mut self) {
-        (**self).begin();
-    }
-
-    fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
-        (**self).propose(text, room, sequence, batch);
-    }
-
-    fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_> {
-        (**self).absorb(first_row, batch, output)
-    }
-}
 
 /// One request under way. Sequence, decoder and observer are owned or borrowed:
 /// `S` is a `Sequence<C>` or a `&mut Sequence<C>`, `D` a decoder, `&mut` or `Box` of one,
@@ -113,7 +44,7 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
     /// Starts `request`. What `sequence` shares with the prompt will not be read again.
     ///
     /// # Errors
-    /// [`LmError::EmptyPrompt`] and [`LmError::PromptTooLong`].
+    /// [`LmError::EmptyPrompt`], [`LmError::PromptTooLong`], [`LmError::UnknownToken`].
     pub fn new<L: CausalLm>(
         lm: &L,
         mut sequence: S,
@@ -124,7 +55,7 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
     where
         S: BorrowMut<Sequence<L::Cache>>,
     {
-        let answer = Growing::new(&request, lm.context_length())?;
+        let answer = Growing::new(&request, lm)?;
         if answer.finish.is_none() {
             sequence.borrow_mut().align(&request.prompt);
         }
@@ -257,12 +188,13 @@ impl Driver {
     /// are then unfinished. Without an unfinished stream it runs nothing.
     ///
     /// # Errors
-    /// What the model reports. Every stream is then as it was before: run them one by
-    /// one to learn which is at fault.
+    /// What the model reports. Every stream is then as it was before but for its
+    /// [`Stats`]: run them one by one to learn which is at fault.
     ///
     /// [`LmError::NotFinite`] may come from a guess that would never have been text. So
-    /// the forward is run again without guesses, and only what happens then counts: also
-    /// in this, a decoder does what autoregressive decoding does.
+    /// the forward is run again without guesses, and what happens then is the outcome: a
+    /// decoder fails only where autoregressive decoding does. On a model that overflows
+    /// on odd text this can cost up to two forwards a token.
     pub fn step<L, S, D, O>(
         &mut self,
         lm: &mut L,
@@ -326,8 +258,8 @@ impl Driver {
 /// its last token.
 ///
 /// # Errors
-/// [`LmError::EmptyPrompt`], [`LmError::PromptTooLong`], or what the model reports; the
-/// sequence then holds what was read and settled so far.
+/// [`LmError::EmptyPrompt`], [`LmError::PromptTooLong`], [`LmError::UnknownToken`], or what
+/// the model reports; the sequence then holds what was read and settled so far.
 pub fn generate<L: CausalLm>(
     lm: &mut L,
     sequence: &mut Sequence<L::Cache>,
