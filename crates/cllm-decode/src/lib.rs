@@ -19,6 +19,31 @@
 //! * [`fixed_point`]: the mathematics on its own: Jacobi and Gauss-Seidel iteration
 //!   on triangular systems (Song et al. 2021).
 //! * [`fake`]: small deterministic models that punish mistakes, for tests.
+//!
+//! The whole of it, on a model that says the token four back:
+//!
+//! ```
+//! use cllm_decode::fake::{Fake, Kind};
+//! use cllm_decode::{CausalLm, DEFAULT_PREFILL_CHUNK, Draft, Jacobi, Request, Sequence};
+//! use cllm_decode::{ar, stream};
+//!
+//! # fn main() -> Result<(), cllm_decode::LmError> {
+//! let mut lm = Fake::new(Kind::Copy(4), 10, 100);
+//! let request = Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, stop_tokens: vec![] };
+//!
+//! let mut sequence = Sequence::new(lm.new_cache());
+//! let slow = ar::generate(&mut lm, &mut sequence, &request, &mut (), DEFAULT_PREFILL_CHUNK)?;
+//!
+//! let mut sequence = Sequence::new(lm.new_cache());
+//! let mut jacobi = Jacobi::new(8, Draft::NGram, 0)?;
+//! let chunk = DEFAULT_PREFILL_CHUNK;
+//! let fast = stream::generate(&mut lm, &mut sequence, &mut jacobi, &request, &mut (), chunk)?;
+//!
+//! assert_eq!(fast.tokens, slow.tokens);
+//! assert_eq!((slow.stats.decode_forwards, fast.stats.decode_forwards), (24, 3));
+//! # Ok(())
+//! # }
+//! ```
 
 pub mod ar;
 pub mod batch;

@@ -211,6 +211,13 @@ fn draft_guesses() {
     drawn.sort_unstable();
     drawn.dedup();
     assert_eq!(drawn, text);
+    // The position is the absolute one: the draw is the same fraction of the text however
+    // much of what lies before is settled.
+    let text: Vec<Token> = (0..100).collect();
+    for more in 0..50 {
+        let settled = Draft::Context.guess(7, &text, &vec![0; more]);
+        assert_eq!(settled / 2, Draft::Context.guess(7, &text[..50], &vec![0; 50 + more]));
+    }
 }
 
 #[test]
