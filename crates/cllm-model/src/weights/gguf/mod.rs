@@ -229,6 +229,11 @@ fn entries(
     let mut metadata = BTreeMap::new();
     for i in 0..count {
         let key = c.name(MAX_NAME, format_args!("metadata key {i}"))?;
+        if key.is_empty() {
+            return Err(
+                c.format(format!("metadata key {i} is empty: more entries than there are?"))
+            );
+        }
         let ty = ValueType::read(c, format_args!("`{key}`"))?;
         let at = c.at();
         Value::read(c, ty, format_args!("`{key}`"))?;
