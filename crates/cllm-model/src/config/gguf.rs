@@ -14,7 +14,10 @@ fn architecture(gguf: &Gguf) -> Result<Architecture, ModelError> {
     let name = gguf.get_str(key)?.ok_or_else(|| gguf.missing(key))?;
     match Architecture::from_model_type(name) {
         Some(architecture) if architecture != Architecture::Mistral => Ok(architecture),
-        _ => Err(gguf.unsupported(Architecture::unsupported("architecture", name))),
+        _ => Err(gguf.unsupported(format!(
+            "the architecture `{name}` is not supported; supported are llama (Mistral too), \
+             qwen2, qwen3, smollm3"
+        ))),
     }
 }
 

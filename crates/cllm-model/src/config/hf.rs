@@ -128,8 +128,12 @@ fn architecture(f: &Fields<'_>) -> Result<Architecture, ModelError> {
         let supported = Architecture::MODEL_TYPES.map(|(name, _)| name).join(", ");
         f.format(format!("`model_type` is missing; expected one of {supported}"))
     })?;
-    Architecture::from_model_type(name)
-        .ok_or_else(|| f.unsupported(Architecture::unsupported("model type", name)))
+    Architecture::from_model_type(name).ok_or_else(|| {
+        let supported = Architecture::MODEL_TYPES.map(|(name, _)| name).join(", ");
+        f.unsupported(format!(
+            "the model type `{name}` is not supported; supported are {supported}"
+        ))
+    })
 }
 
 /// Refuses what would change the result.
@@ -227,7 +231,7 @@ fn rope_layers(
     }
     let key = "no_rope_layers";
     let Some(list) = f.array(key)? else {
-        let interval = f.size("no_rope_layer_interval", usize::MAX)?.unwrap_or(4);
+        let interval = f.size("no_rope_layer_interval", limits::LAYERS)?.unwrap_or(4);
         return Ok((0..num_layers).map(|i| !(i + 1).is_multiple_of(interval)).collect());
     };
     if list.len() < num_layers {
@@ -252,7 +256,7 @@ fn sliding_window(
     rope_layers: &[bool],
 ) -> Result<Vec<Option<usize>>, ModelError> {
     let n = rope_layers.len();
-    let window = f.size("sliding_window", usize::MAX)?;
+    let window = f.size("sliding_window", limits::CONTEXT)?;
     let on = f.flag("use_sliding_window", false)?;
     let (window, slides): (_, Vec<bool>) = match architecture {
         Architecture::Llama => return Ok(vec![None; n]),
@@ -265,7 +269,7 @@ fn sliding_window(
             let first = match f.get("max_window_layers").and_then(|v| v.as_u64()) {
                 // 0 is a value: every layer slides.
                 Some(0) => 0,
-                _ => f.size("max_window_layers", usize::MAX)?.unwrap_or(28),
+                _ => f.size("max_window_layers", limits::LAYERS)?.unwrap_or(28),
             };
             (window, (0..n).map(|i| window.is_some() && i >= first).collect())
         }

@@ -46,11 +46,6 @@ impl Architecture {
     pub fn model_type(self) -> &'static str {
         Self::MODEL_TYPES[self as usize].0
     }
-
-    fn unsupported(what: &str, name: &str) -> String {
-        let supported = Self::MODEL_TYPES.map(|(name, _)| name).join(", ");
-        format!("the {what} `{name}` is not supported; supported are {supported}")
-    }
 }
 
 /// Rescaling of the rotary frequencies for contexts longer than trained on.

@@ -180,6 +180,9 @@ fn header(path: &Path, bytes: &[u8], file: usize) -> Result<Vec<TensorInfo>, Mod
                 ));
             }
         };
+        if info.shape.contains(&0) {
+            return Err(format(path, format!("tensor `{name}` is empty: shape {:?}", info.shape)));
+        }
         let (start, end) = info.data_offsets;
         let range = base + start..base + end;
         tensors.push(TensorInfo { name, dtype, shape: info.shape.clone(), file, range });

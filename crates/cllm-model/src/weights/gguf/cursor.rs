@@ -4,6 +4,7 @@
 //! with the bytes its elements need at least, before anything is allocated or looped
 //! over. Errors say at which byte.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use crate::ModelError;
@@ -41,7 +42,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The next `len` bytes, which are `what`.
-    pub(super) fn take(&mut self, len: usize, what: &str) -> Result<&'a [u8], ModelError> {
+    pub(super) fn take(&mut self, len: usize, what: impl Display) -> Result<&'a [u8], ModelError> {
         if len > self.left() {
             return Err(self.format(format!(
                 "{what} at byte {} needs {len} bytes, but the file has only {} left",
@@ -54,23 +55,23 @@ impl<'a> Cursor<'a> {
         Ok(bytes)
     }
 
-    fn array<const N: usize>(&mut self, what: &str) -> Result<[u8; N], ModelError> {
+    fn array<const N: usize>(&mut self, what: impl Display) -> Result<[u8; N], ModelError> {
         let bytes = self.take(N, what)?;
         Ok(std::array::from_fn(|i| bytes[i]))
     }
 
-    pub(super) fn u32(&mut self, what: &str) -> Result<u32, ModelError> {
+    pub(super) fn u32(&mut self, what: impl Display) -> Result<u32, ModelError> {
         self.array(what).map(u32::from_le_bytes)
     }
 
-    pub(super) fn u64(&mut self, what: &str) -> Result<u64, ModelError> {
+    pub(super) fn u64(&mut self, what: impl Display) -> Result<u64, ModelError> {
         self.array(what).map(u64::from_le_bytes)
     }
 
     /// A count of elements of at least `least` bytes each.
-    pub(super) fn count(&mut self, least: usize, what: &str) -> Result<usize, ModelError> {
+    pub(super) fn count(&mut self, least: usize, what: impl Display) -> Result<usize, ModelError> {
         let at = self.at;
-        let count = self.u64(what)?;
+        let count = self.u64(&what)?;
         match usize::try_from(count) {
             Ok(n) if n <= self.left() / least => Ok(n),
             _ => Err(self.format(format!(
@@ -82,18 +83,18 @@ impl<'a> Cursor<'a> {
     }
 
     /// A length in bytes, then that many bytes of UTF-8.
-    pub(super) fn string(&mut self, what: &str) -> Result<&'a str, ModelError> {
+    pub(super) fn string(&mut self, what: impl Display) -> Result<&'a str, ModelError> {
         let at = self.at;
-        let len = self.count(1, &format!("the length of {what}"))?;
-        let bytes = self.take(len, what)?;
+        let len = self.count(1, format_args!("the length of {what}"))?;
+        let bytes = self.take(len, &what)?;
         str::from_utf8(bytes)
             .map_err(|e| self.format(format!("{what} at byte {at} is not UTF-8: {e}")))
     }
 
     /// A string of at most `max` bytes.
-    pub(super) fn name(&mut self, max: usize, what: &str) -> Result<&'a str, ModelError> {
+    pub(super) fn name(&mut self, max: usize, what: impl Display) -> Result<&'a str, ModelError> {
         let at = self.at;
-        let name = self.string(what)?;
+        let name = self.string(&what)?;
         if name.len() > max {
             return Err(self.format(format!(
                 "{what} at byte {at} has {} bytes; the format allows {max}",

@@ -228,10 +228,15 @@ fn entries(
 ) -> Result<BTreeMap<String, (ValueType, usize)>, ModelError> {
     let mut metadata = BTreeMap::new();
     for i in 0..count {
-        let key = c.name(MAX_NAME, &format!("metadata key {i}"))?;
-        let ty = ValueType::read(c, &format!("`{key}`"))?;
+        let key = c.name(MAX_NAME, format_args!("metadata key {i}"))?;
+        if key.is_empty() {
+            return Err(
+                c.format(format!("metadata key {i} is empty: more entries than there are?"))
+            );
+        }
+        let ty = ValueType::read(c, format_args!("`{key}`"))?;
         let at = c.at();
-        Value::read(c, ty, &format!("`{key}`"))?;
+        Value::read(c, ty, format_args!("`{key}`"))?;
         if metadata.insert(key.to_owned(), (ty, at)).is_some() {
             return Err(c.format(format!("the metadata key `{key}` stands twice")));
         }

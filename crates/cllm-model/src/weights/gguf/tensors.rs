@@ -31,15 +31,15 @@ pub(super) fn read(
 
 /// One entry. The range counts from the start of the data.
 fn entry(c: &mut Cursor<'_>, i: usize) -> Result<TensorInfo, ModelError> {
-    let name = c.name(MAX_NAME, &format!("the name of tensor {i}"))?;
+    let name = c.name(MAX_NAME, format_args!("the name of tensor {i}"))?;
     let what = |part: &str| format!("the {part} of tensor `{name}`");
-    let rank = c.u32(&what("rank"))? as usize;
+    let rank = c.u32(what("rank"))? as usize;
     if rank > MAX_RANK {
         return Err(c.format(format!("tensor `{name}`: expected rank 0 to 4, found {rank}")));
     }
     let mut shape = Vec::with_capacity(MAX_RANK);
     for _ in 0..rank {
-        let dim = c.u64(&what("shape"))?;
+        let dim = c.u64(what("shape"))?;
         let dim = usize::try_from(dim).ok().filter(|&d| d > 0).ok_or_else(|| {
             c.format(format!("tensor `{name}`: dimension {} is {dim}", shape.len()))
         })?;
@@ -47,11 +47,11 @@ fn entry(c: &mut Cursor<'_>, i: usize) -> Result<TensorInfo, ModelError> {
     }
     // The file has the innermost dimension first.
     shape.reverse();
-    let dtype = dtype(c.u32(&what("type"))?)
+    let dtype = dtype(c.u32(what("type"))?)
         .map_err(|found| c.unsupported(format!("tensor `{name}` has type {found}; {SUPPORTED}")))?;
     let len =
         dtype.byte_len(&shape).map_err(|what| c.format(format!("tensor `{name}`: {what}")))?;
-    let offset = c.u64(&what("offset"))?;
+    let offset = c.u64(what("offset"))?;
     let (start, end) = usize::try_from(offset)
         .ok()
         .and_then(|start| Some((start, start.checked_add(len)?)))

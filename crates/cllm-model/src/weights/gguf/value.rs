@@ -3,6 +3,8 @@
 //! A vocabulary is an array of 50,000 to 250,000 strings; a value therefore borrows the
 //! mapped file and costs nothing until someone asks for its elements.
 
+use std::fmt::Display;
+
 use super::cursor::Cursor;
 use crate::ModelError;
 
@@ -38,9 +40,9 @@ pub enum ValueType {
 }
 
 impl ValueType {
-    pub(super) fn read(c: &mut Cursor<'_>, what: &str) -> Result<Self, ModelError> {
+    pub(super) fn read(c: &mut Cursor<'_>, what: impl Display + Copy) -> Result<Self, ModelError> {
         let at = c.at();
-        Ok(match c.u32(&format!("the type of {what}"))? {
+        Ok(match c.u32(format_args!("the type of {what}"))? {
             0 => Self::U8,
             1 => Self::I8,
             2 => Self::U16,
@@ -120,7 +122,11 @@ pub struct Array<'a> {
 
 impl<'a> Value<'a> {
     /// Reads a value of type `ty`; `what` names it in messages.
-    pub(super) fn read(c: &mut Cursor<'a>, ty: ValueType, what: &str) -> Result<Self, ModelError> {
+    pub(super) fn read(
+        c: &mut Cursor<'a>,
+        ty: ValueType,
+        what: impl Display + Copy,
+    ) -> Result<Self, ModelError> {
         match ty {
             ValueType::Str => c.string(what).map(Value::Str),
             ValueType::Array => Array::read(c, what).map(Value::Array),
@@ -169,14 +175,15 @@ fn scalar<'a>(ty: ValueType, b: &[u8]) -> Option<Value<'a>> {
 }
 
 impl<'a> Array<'a> {
-    fn read(c: &mut Cursor<'a>, what: &str) -> Result<Self, ModelError> {
-        let element = ValueType::read(c, &format!("the elements of {what}"))?;
+    fn read(c: &mut Cursor<'a>, what: impl Display + Copy) -> Result<Self, ModelError> {
+        let element = ValueType::read(c, format_args!("the elements of {what}"))?;
         if element == ValueType::Array {
             return Err(
                 c.format(format!("{what} is an array of arrays, which GGUF readers refuse"))
             );
         }
-        let len = c.count(element.least_bytes(), &format!("the number of elements of {what}"))?;
+        let len =
+            c.count(element.least_bytes(), format_args!("the number of elements of {what}"))?;
         let mut end = c.clone();
         if element == ValueType::Str {
             for _ in 0..len {
