@@ -5,15 +5,21 @@
 //! * [`weights`]: the files, GGUF and safetensors, and their tensors.
 //! * [`tokenizer`]: text to tokens and back.
 //! * [`llama`]: the network, its KV cache and its forward.
+//! * [`chat`]: conversations to text, by the model's own template.
+//! * [`stop`]: texts that end an answer.
 
+pub mod chat;
 pub mod config;
 pub mod error;
 pub mod llama;
+pub mod stop;
 pub mod tokenizer;
 pub mod weights;
 
+pub use chat::{ChatTemplate, Message};
 pub use config::ModelConfig;
 pub use error::ModelError;
 pub use llama::{Llama, LlamaCache};
+pub use stop::StopStrings;
 pub use tokenizer::{GgufTables, TextStream, Tokenizer};
 pub use weights::Checkpoint;

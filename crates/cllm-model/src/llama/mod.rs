@@ -105,7 +105,8 @@ impl Llama {
 
     /// Bytes of KV cache per position of one sequence.
     pub fn kv_bytes_per_position(&self) -> usize {
-        self.config.num_layers * KvStore::slot_bytes(self.config.num_kv_heads * self.config.head_dim)
+        self.config.num_layers
+            * KvStore::slot_bytes(self.config.num_kv_heads * self.config.head_dim)
     }
 
     /// Runs the layers: leaves the residual stream of all rows in `scratch.x`, and keys and
@@ -138,8 +139,7 @@ impl Llama {
             kv_heads: config.num_kv_heads,
             head_dim: config.head_dim,
         };
-        let (q_width, kv_width) =
-            (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
+        let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
 
         norm(isa, pool, x, &layer.attention_norm, config.rms_norm_eps, h);
         project(isa, pool, &layer.qkv, layer.qkv_bias.as_deref(), h, qkv);
@@ -161,7 +161,9 @@ impl Llama {
                 }
             }
         });
-        for ((row, &slot), qkv) in batch.rows().iter().zip(plan.slots()).zip(qkv.chunks_exact(width)) {
+        for ((row, &slot), qkv) in
+            batch.rows().iter().zip(plan.slots()).zip(qkv.chunks_exact(width))
+        {
             let (k, v) = qkv[q_width..].split_at(kv_width);
             caches[row.sequence].layer_mut(index).write(slot, k, v);
         }

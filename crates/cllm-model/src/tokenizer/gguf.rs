@@ -21,7 +21,9 @@ use tokenizers::tokenizer::AddedToken;
 use super::pieces::{Pieces, Spelling};
 use super::pre::PreTokenizer;
 use super::{BpeParts, Specials, Tokenizer};
+use crate::chat::DEFAULT_TEMPLATE;
 use crate::error::ModelError;
+use crate::weights::gguf::Gguf;
 
 /// The `tokenizer.ggml.*` entries of a GGUF file. Empty and `None` mean absent.
 #[derive(Debug, Clone, Default)]
@@ -34,7 +36,7 @@ pub struct GgufTables<'a> {
     pub tokens: Vec<&'a str>,
     /// `token_type`, one per token: 1 normal, 2 unknown, 3 control, 4 user-defined,
     /// 5 unused, 6 byte.
-    pub token_types: Vec<i32>,
+    pub token_types: Vec<u32>,
     /// `scores`, one per token; higher is merged earlier.
     pub scores: Vec<f32>,
     /// `merges`: pairs separated by a space, earliest first.
@@ -45,17 +47,62 @@ pub struct GgufTables<'a> {
     pub eos: Option<Token>,
     /// `unknown_token_id`.
     pub unk: Option<Token>,
+    /// `padding_token_id`; only templates ask for it.
+    pub pad: Option<Token>,
     /// `add_bos_token`.
     pub add_bos: Option<bool>,
     /// `add_eos_token`.
     pub add_eos: Option<bool>,
     /// `add_space_prefix`.
     pub add_space_prefix: Option<bool>,
+    /// `tokenizer.chat_template` as `default`, `tokenizer.chat_template.NAME` as `NAME`.
+    pub chat_templates: Vec<(&'a str, &'a str)>,
 }
 
-const TYPE_UNKNOWN: i32 = 2;
-const TYPE_CONTROL: i32 = 3;
-const TYPE_USER_DEFINED: i32 = 4;
+impl<'a> GgufTables<'a> {
+    /// The entries of an open file.
+    ///
+    /// # Errors
+    /// No `tokenizer.ggml.model` or `tokens`, or an entry of another type than it should be.
+    pub fn read(gguf: &'a Gguf) -> Result<Self, ModelError> {
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let model = key("model");
+        let tokens = key("tokens");
+        let mut chat_templates = Vec::new();
+        for name in gguf.keys() {
+            if let Some(rest) = name.strip_prefix("tokenizer.chat_template") {
+                let source = gguf.get_str(name);
+                match rest.strip_prefix('.') {
+                    Some(title) => chat_templates.extend(source?.map(|source| (title, source))),
+                    None if rest.is_empty() => {
+                        chat_templates.extend(source?.map(|source| (DEFAULT_TEMPLATE, source)));
+                    }
+                    None => {}
+                }
+            }
+        }
+        Ok(Self {
+            model: gguf.get_str(&model)?.ok_or_else(|| gguf.missing(&model))?,
+            pre: gguf.get_str(&key("pre"))?,
+            tokens: gguf.get_strings(&tokens)?.ok_or_else(|| gguf.missing(&tokens))?,
+            token_types: gguf.get_u32s(&key("token_type"))?.unwrap_or_default(),
+            scores: gguf.get_f32s(&key("scores"))?.unwrap_or_default(),
+            merges: gguf.get_strings(&key("merges"))?.unwrap_or_default(),
+            bos: gguf.get_u32(&key("bos_token_id"))?,
+            eos: gguf.get_u32(&key("eos_token_id"))?,
+            unk: gguf.get_u32(&key("unknown_token_id"))?,
+            pad: gguf.get_u32(&key("padding_token_id"))?,
+            add_bos: gguf.get_bool(&key("add_bos_token"))?,
+            add_eos: gguf.get_bool(&key("add_eos_token"))?,
+            add_space_prefix: gguf.get_bool(&key("add_space_prefix"))?,
+            chat_templates,
+        })
+    }
+}
+
+const TYPE_UNKNOWN: u32 = 2;
+const TYPE_CONTROL: u32 = 3;
+const TYPE_USER_DEFINED: u32 = 4;
 
 pub(super) fn build(tables: &GgufTables<'_>) -> Result<Tokenizer, ModelError> {
     build_inner(tables).map_err(|what| ModelError::Text(format!("GGUF tokenizer: {what}")))

@@ -28,6 +28,7 @@ use cllm_decode::Token;
 use tokenizers::models::bpe::{BPE, Vocab};
 
 use crate::error::ModelError;
+pub(crate) use folder::read_json;
 pub use gguf::GgufTables;
 use pieces::Pieces;
 pub use stream::TextStream;
