@@ -5,16 +5,15 @@
 //! trees, several sequences in one forward, one row or five hundred, any thread count)
 //! has to give the same bits, on every instruction set and storage format.
 
-mod goldens;
-
 use std::collections::HashMap;
+use std::path::Path;
 
 use cllm_decode::{Batch, CausalLm, KvCache, Output, Row, Token, Want};
 use cllm_kernels::{Format, Isa, Pool};
 use cllm_model::Llama;
 use cllm_model::weights::Checkpoint;
 use proptest::test_runner::{RngAlgorithm, TestRng};
-use proptest::prelude::RngCore;
+use proptest::prelude::Rng;
 
 /// Golden models with something of their own on the way from row to logits: grouped heads
 /// and biases, QK norms, a sliding window, unrotated layers, interleaved rotary pairs.
@@ -28,7 +27,8 @@ const MODELS: [&str; 6] = [
 ];
 
 fn load(name: &str, format: Format, isa: Isa, threads: usize) -> Llama {
-    let checkpoint = Checkpoint::open(&goldens::folder().join(name)).unwrap();
+    let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models");
+    let checkpoint = Checkpoint::open(&goldens.join(name)).unwrap();
     let config = checkpoint.config().unwrap();
     Llama::load(&checkpoint, config, format, isa, Pool::new(threads).unwrap(), None).unwrap()
 }

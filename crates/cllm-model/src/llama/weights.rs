@@ -105,7 +105,7 @@ struct Reader<'a> {
     pool: &'a mut Pool,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn layer(&mut self, index: usize) -> Result<Layer, ModelError> {
         let c = self.config;
         let (d, f, hd) = (c.hidden_size, c.intermediate_size, c.head_dim);
@@ -185,7 +185,7 @@ impl Reader<'_> {
         Ok(values)
     }
 
-    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'_>, ModelError> {
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<TensorView<'a>, ModelError> {
         let bad = |what: String| ModelError::Tensor { name: name.to_string(), what };
         let tensor = self
             .checkpoint
