@@ -228,6 +228,10 @@ proptest! {
             prop_assert_eq!(jacobi.stats, ar.stats);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
 
     /// Several requests to one model, in one batch, some in prefill and some decoding.
     #[test]
