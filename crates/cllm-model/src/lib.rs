@@ -1,6 +1,7 @@
 //! Llama-family models: the files they come in, their tokenizer and chat template, and
 //! the network itself.
 //!
+//! * [`model`]: all of it under one roof, [`Model::load`].
 //! * [`config`]: what kind of network it is, from `config.json` or GGUF metadata.
 //! * [`weights`]: the files, GGUF and safetensors, and their tensors.
 //! * [`tokenizer`]: text to tokens and back.
@@ -12,6 +13,7 @@ pub mod chat;
 pub mod config;
 pub mod error;
 pub mod llama;
+pub mod model;
 pub mod stop;
 pub mod tokenizer;
 pub mod weights;
@@ -20,6 +22,7 @@ pub use chat::{ChatTemplate, Message};
 pub use config::ModelConfig;
 pub use error::ModelError;
 pub use llama::{Llama, LlamaCache};
+pub use model::{Compute, LoadOptions, Model};
 pub use stop::StopStrings;
 pub use tokenizer::{GgufTables, TextStream, Tokenizer};
 pub use weights::Checkpoint;

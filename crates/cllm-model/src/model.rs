@@ -10,7 +10,7 @@ use cllm_kernels::{Format, Isa, Pool};
 use crate::chat::ChatTemplate;
 use crate::error::ModelError;
 use crate::llama::Llama;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{GgufTables, Tokenizer};
 use crate::weights::{Checkpoint, DType};
 
 /// The arithmetic of the linear layers.
@@ -75,7 +75,6 @@ pub struct LoadOptions {
 }
 
 /// A loaded model with everything that belongs to it.
-#[derive(Debug)]
 pub struct Model {
     /// Where it was loaded from.
     pub path: PathBuf,
@@ -101,9 +100,13 @@ impl Model {
         let pool = Pool::new(threads)
             .map_err(|source| ModelError::Io { path: path.to_path_buf(), source })?;
         let (tokenizer, chat) = match checkpoint.gguf() {
-            Some(gguf) => (Tokenizer::from_gguf(gguf)?, ChatTemplate::from_gguf(gguf)?),
+            Some(gguf) => {
+                let tables = GgufTables::read(gguf)?;
+                (Tokenizer::from_gguf(&tables)?, ChatTemplate::from_gguf(&tables)?)
+            }
             None => (Tokenizer::from_folder(path)?, ChatTemplate::from_folder(path)?),
         };
+        let chat = chat.exists().then_some(chat);
         if tokenizer.vocab_size() > config.vocab_size {
             return Err(unsupported(format!(
                 "the tokenizer has {} tokens, the network only {}",
@@ -118,5 +121,11 @@ impl Model {
         let format = options.compute.format(&checkpoint);
         let lm = Llama::load(&checkpoint, config, format, isa, pool, options.context)?;
         Ok(Self { path: path.to_path_buf(), tokenizer, chat, stop_tokens, lm })
+    }
+}
+
+impl fmt::Debug for Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Model").field("path", &self.path).finish_non_exhaustive()
     }
 }
