@@ -86,6 +86,20 @@ fn the_sound_files_are_accepted() {
 }
 
 #[test]
+fn a_model_in_several_files() {
+    for name in ["shards", "shards-without-index"] {
+        let model = Checkpoint::open(&fixtures().join("sound").join(name)).expect(name);
+        let names: Vec<&str> = model.tensors().map(|t| t.name).collect();
+        assert_eq!(names, ["a", "b"], "{name}");
+        for tensor in ["a", "b", "model.a", "model.b"] {
+            let found = model.tensor(tensor).unwrap_or_else(|| panic!("{name}: no {tensor}"));
+            assert_eq!((found.rows(), found.row_len()), (1, 4), "{name}: {tensor}");
+        }
+        assert!(model.tensor("c").is_none() && model.tensor("lm_head.a").is_none(), "{name}");
+    }
+}
+
+#[test]
 fn what_is_not_there() {
     let error = Checkpoint::open(&fixtures().join("absent.gguf")).expect_err("no such file");
     assert!(error.to_string().contains("absent.gguf: "), "{error}");

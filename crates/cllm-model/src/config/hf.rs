@@ -256,25 +256,27 @@ fn sliding_window(
     rope_layers: &[bool],
 ) -> Result<Vec<Option<usize>>, ModelError> {
     let n = rope_layers.len();
-    let window = f.size("sliding_window", limits::CONTEXT)?;
+    let default = (architecture != Architecture::SmolLm3).then_some(4096);
+    let window = match f.size("sliding_window", limits::CONTEXT)? {
+        None if !f.has("sliding_window") => default,
+        window => window,
+    };
     let on = f.flag("use_sliding_window", false)?;
     let (window, slides): (_, Vec<bool>) = match architecture {
         Architecture::Llama => return Ok(vec![None; n]),
-        Architecture::Mistral => {
-            let window = if f.has("sliding_window") { window } else { Some(4096) };
-            return Ok(vec![window; n]);
-        }
+        Architecture::Mistral => (window, vec![window.is_some(); n]),
         Architecture::Qwen2 | Architecture::Qwen3 => {
-            let window = if f.has("sliding_window") { window } else { Some(4096) }.filter(|_| on);
             let first = match f.get("max_window_layers").and_then(|v| v.as_u64()) {
                 // 0 is a value: every layer slides.
                 Some(0) => 0,
                 _ => f.size("max_window_layers", limits::LAYERS)?.unwrap_or(28),
             };
+            let window = window.filter(|_| on);
             (window, (0..n).map(|i| window.is_some() && i >= first).collect())
         }
         Architecture::SmolLm3 => {
-            (window, rope_layers.iter().map(|&rope| on && window.is_some() && !rope).collect())
+            let window = window.filter(|_| on);
+            (window, rope_layers.iter().map(|rope| window.is_some() && !rope).collect())
         }
     };
     let slides = layer_types(f, n)?.unwrap_or(slides);
