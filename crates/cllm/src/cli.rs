@@ -89,7 +89,7 @@ pub(crate) struct RunArgs {
 #[command(next_help_heading = "Decoding")]
 pub(crate) struct DecodeArgs {
     /// Decoder: `ar`, or `jacobi:N` with a block of N tokens, as in jacobi:16 or
-    /// jacobi:16,draft=ngram (draft: context, last or ngram). All give the same text.
+    /// jacobi:16,draft=ngram (draft: context, last-token or ngram). All give the same text.
     #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "ar")]
     pub(crate) decoder: DecoderSpec,
 

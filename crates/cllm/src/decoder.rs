@@ -7,14 +7,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Stand-in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Draft {
-    #[default]
-    Context,
-    LastToken,
-    NGram,
-}
+use cllm_decode::{Decoder, Draft, Jacobi, LmError};
 
 /// The longest block that makes sense to ask for: a forward of more rows costs time in
 /// proportion, and no published model settles more than a few dozen tokens at once.
@@ -34,9 +27,16 @@ pub(crate) enum DecoderSpec {
     },
 }
 
-/// The spellings of [`Draft`].
-const DRAFTS: [(&str, Draft); 3] =
-    [("context", Draft::Context), ("last", Draft::LastToken), ("ngram", Draft::NGram)];
+impl DecoderSpec {
+    /// The decoder, for the driver; `None` for autoregressive decoding, which has a loop
+    /// of its own. `seed` is for first guesses drawn at random.
+    pub(crate) fn build(self, seed: u64) -> Result<Option<Box<dyn Decoder>>, LmError> {
+        Ok(match self {
+            Self::Ar => None,
+            Self::Jacobi { n, draft } => Some(Box::new(Jacobi::new(n, draft, seed)?)),
+        })
+    }
+}
 
 impl FromStr for DecoderSpec {
     type Err = String;
@@ -65,7 +65,7 @@ fn jacobi(options: &str) -> Result<DecoderSpec, String> {
         };
         match key {
             "n" => set(&mut n, key, block_length(value)?)?,
-            "draft" => set(&mut draft, key, draft_named(value)?)?,
+            "draft" => set(&mut draft, key, value.parse::<Draft>().map_err(|e| e.to_string())?)?,
             _ => return Err(format!("no option `{key}`; jacobi has `n` and `draft`")),
         }
     }
@@ -87,13 +87,6 @@ fn block_length(value: &str) -> Result<usize, String> {
     }
 }
 
-fn draft_named(value: &str) -> Result<Draft, String> {
-    DRAFTS.iter().find(|(name, _)| *name == value).map(|(_, draft)| *draft).ok_or_else(|| {
-        let names: Vec<_> = DRAFTS.iter().map(|(name, _)| *name).collect();
-        format!("no draft `{value}`; expected one of {}", names.join(", "))
-    })
-}
-
 impl fmt::Display for DecoderSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -101,8 +94,7 @@ impl fmt::Display for DecoderSpec {
             Self::Jacobi { n, draft } => {
                 write!(f, "jacobi:{n}")?;
                 if *draft != Draft::default() {
-                    let name = DRAFTS.iter().find(|(_, d)| d == draft).map_or("?", |(n, _)| n);
-                    write!(f, ",draft={name}")?;
+                    write!(f, ",draft={draft}")?;
                 }
                 Ok(())
             }
@@ -163,7 +155,11 @@ mod tests {
         check("jacobi:n=16", jacobi(16, Draft::default()), "jacobi:16");
         check("jacobi:n=1,draft=context", jacobi(1, Draft::Context), "jacobi:1");
         check("jacobi:8,draft=ngram", jacobi(8, Draft::NGram), "jacobi:8,draft=ngram");
-        check("jacobi:draft=last,n=8", jacobi(8, Draft::LastToken), "jacobi:8,draft=last");
+        check(
+            "jacobi:draft=last-token,n=8",
+            jacobi(8, Draft::LastToken),
+            "jacobi:8,draft=last-token",
+        );
     }
 
     #[test]
@@ -180,7 +176,7 @@ mod tests {
         check("jacobi:0", "expected 1 to 1024");
         check("jacobi:-1", "expected 1 to 1024");
         check("jacobi:99999999999999999999999", "expected 1 to 1024");
-        check("jacobi:16,draft=magic", "context, last, ngram");
+        check("jacobi:16,draft=magic", "expected context");
         check("jacobi:16,8", "expected key=value");
         check("jacobi:16,n=8", "given twice");
         check("jacobi:16,window=8", "no option `window`");

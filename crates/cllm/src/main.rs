@@ -6,10 +6,18 @@
 //! standard error is for people.
 
 mod cli;
+mod colour;
 mod commands;
 mod console;
 mod decoder;
 mod exit;
+mod figures;
+mod interrupt;
+mod machine;
+mod prompt;
+mod run;
+mod table;
+mod trace;
 
 use std::process::ExitCode;
 
