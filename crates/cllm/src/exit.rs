@@ -14,6 +14,7 @@ use cllm_decode::LmError;
 use cllm_model::ModelError;
 
 use crate::console::{self, RED};
+use crate::source::SourceError;
 
 /// Input that cannot be used, with what was expected, what was found and where.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,8 @@ fn code(error: &anyhow::Error) -> u8 {
             return 130;
         } else if cause.is::<BadInput>() || cause.is::<ModelError>() {
             return 2;
+        } else if let Some(source) = cause.downcast_ref::<SourceError>() {
+            return source.exit_code();
         } else if let Some(lm) = cause.downcast_ref::<LmError>() {
             // An inconsistent batch is our mistake; everything else came from outside.
             return if matches!(lm, LmError::BadBatch { .. }) { 1 } else { 2 };

@@ -5,17 +5,22 @@
 //! place that turns errors into messages and exit codes. Standard output is data,
 //! standard error is for people.
 
+mod answer_text;
 mod cli;
 mod colour;
 mod commands;
 mod console;
+mod contest;
 mod decoder;
 mod exit;
 mod figures;
 mod interrupt;
 mod machine;
+mod progress;
 mod prompt;
 mod run;
+mod session;
+mod source;
 mod table;
 mod trace;
 

@@ -9,28 +9,13 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
+use cllm_model::Message;
 use serde_json::Value;
 
 use crate::exit::bad_input;
 
-/// One turn of a conversation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Message {
-    /// `system`, `user` or `assistant`; the template says which it knows.
-    pub(crate) role: String,
-    /// The text.
-    pub(crate) content: String,
-}
-
-impl Message {
-    /// A turn.
-    pub(crate) fn new(role: &str, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into() }
-    }
-}
-
 /// What a model is asked to continue or to answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Prompt {
     /// Text to continue, as it is.
     Raw(String),
@@ -81,8 +66,12 @@ pub(crate) fn read_messages(path: &Path) -> anyhow::Result<Vec<Message>> {
     }
 }
 
-/// A file of prompts, the first `limit` of them. An empty file is an error.
-pub(crate) fn read_prompts(path: &Path, limit: Option<usize>) -> anyhow::Result<Vec<Prompt>> {
+/// A file of prompts, the first `limit` of them, each with its line number. An empty file
+/// is an error.
+pub(crate) fn read_prompts(
+    path: &Path,
+    limit: Option<usize>,
+) -> anyhow::Result<Vec<(usize, Prompt)>> {
     let name = path.display();
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -97,7 +86,7 @@ pub(crate) fn read_prompts(path: &Path, limit: Option<usize>) -> anyhow::Result<
             continue;
         }
         match prompt_in(line) {
-            Ok(prompt) => prompts.push(prompt),
+            Ok(prompt) => prompts.push((i + 1, prompt)),
             Err(what) => bad_input!("{name}: line {}: {what}", i + 1),
         }
     }
@@ -147,16 +136,26 @@ fn messages(value: &Value) -> Result<Vec<Message>, String> {
         return Err("no messages: expected at least one".into());
     }
     let message = |(i, value): (usize, &Value)| {
-        let field = |key| match value.get(key) {
-            Some(Value::String(text)) => Ok(text.clone()),
-            Some(other) => {
-                Err(format!("message {}: `{key}`: {}", i + 1, expected("a string", other)))
-            }
-            None => Err(format!("message {}: no `{key}`", i + 1)),
-        };
-        Ok(Message { role: field("role")?, content: field("content")? })
+        check_message(value).map_err(|what| format!("message {}: {what}", i + 1))?;
+        serde_json::from_value(value.clone()).map_err(|error| error.to_string())
     };
     array.iter().enumerate().map(message).collect()
+}
+
+/// What every template relies on. Other fields (`tool_calls`, `name` ...) are passed on.
+fn check_message(value: &Value) -> Result<(), String> {
+    let object = value.as_object().ok_or_else(|| expected("an object", value))?;
+    match object.get("role") {
+        Some(Value::String(_)) => {}
+        Some(other) => return Err(format!("`role`: {}", expected("a string", other))),
+        None => return Err("no `role`".into()),
+    }
+    match object.get("content") {
+        Some(Value::String(_) | Value::Array(_)) => Ok(()),
+        Some(Value::Null) | None if object.contains_key("tool_calls") => Ok(()),
+        Some(other) => Err(format!("`content`: {}", expected("a string", other))),
+        None => Err("no `content`".into()),
+    }
 }
 
 fn expected(what: &str, found: &Value) -> String {
@@ -207,7 +206,9 @@ mod tests {
         check(r#"{"question": 7}"#, "`question`: expected a string, found a number");
         check(r#"{"messages": []}"#, "no messages");
         check(r#"{"messages": [{"role": "user"}]}"#, "message 1: no `content`");
-        check(r#"{"messages": [{"role": null, "content": ""}]}"#, "a string, found null");
+        check(r#"{"messages": [{"role": null, "content": ""}]}"#, "`role`: expected a string");
+        check(r#"{"messages": [{"role": "user", "content": 1}]}"#, "`content`: expected a string");
+        check(r#"{"messages": ["hi"]}"#, "message 1: expected an object, found a string");
         check("{\"prompt\": \"\u{1}\"}", "not JSON");
     }
 
@@ -220,7 +221,8 @@ mod tests {
             read_prompts(&path, limit).map_err(|error| error.to_string())
         };
         let good = b"{\"prompt\": \"a\"}\n\n{\"prompt\": \"b\"}\r\nbad\n";
-        assert_eq!(read(good, Some(2)).unwrap().len(), 2, "the limit counts prompts, not lines");
+        let lines: Vec<_> = read(good, Some(2)).unwrap().iter().map(|(line, _)| *line).collect();
+        assert_eq!(lines, [1, 3], "the limit counts prompts, not lines");
         assert!(read(good, None).unwrap_err().contains("prompts.jsonl: line 4: not JSON"));
         assert!(read(b"{\"prompt\": \"\xff\"}", None).unwrap_err().contains("line 1: not JSON"));
         assert!(read(b" \n\n", None).unwrap_err().contains("no prompts"));

@@ -1,11 +1,25 @@
 //! `cllm generate`: one prompt, one answer.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
+use cllm_decode::Sequence;
+use cllm_decode::{CausalLm, Token};
+use cllm_model::Message;
+use serde::Serialize;
 
 use crate::cli::{DecodeArgs, JsonArgs, ModelArgs};
+use crate::console;
+use crate::exit::{Interrupted, bad_input};
+use crate::figures::Figures;
+use crate::interrupt::Interruptible;
+use crate::prompt::{Prompt, read_messages, read_text};
+use crate::run::run as decode;
+use crate::session::Session;
+use crate::trace::{self, finish_reason};
 
 const EXAMPLES: &str = "Examples:
   cllm generate -p 'What is 17 * 23?'
@@ -31,7 +45,8 @@ pub(crate) struct GenerateArgs {
     messages: Option<PathBuf>,
 
     /// A system message before the prompt.
-    #[arg(long, env = "CLLM_SYSTEM", value_name = "TEXT", conflicts_with = "raw")]
+    #[arg(long, env = "CLLM_SYSTEM", value_name = "TEXT")]
+    #[arg(conflicts_with_all = ["raw", "messages"])]
     system: Option<String>,
 
     /// Take the prompt as it is, without a chat template.
@@ -57,7 +72,115 @@ pub(crate) struct GenerateArgs {
     model: ModelArgs,
 }
 
+/// The JSON document.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: &'a str,
+    decoder: String,
+    seed: u64,
+    prompt_tokens: usize,
+    text: &'a str,
+    tokens: &'a [Token],
+    finish_reason: &'static str,
+    figures: Figures,
+}
+
+/// What to answer, before the model says how a prompt looks.
+enum Input {
+    Text(String),
+    Messages(Vec<Message>),
+}
+
 /// Answers the prompt.
-pub(crate) fn run(_arguments: GenerateArgs) -> anyhow::Result<()> {
-    Ok(())
+pub(crate) fn run(arguments: GenerateArgs) -> anyhow::Result<()> {
+    let input = input(&arguments)?;
+    let GenerateArgs { system, raw, no_stream, trace, json, decode: settings, model, .. } =
+        arguments;
+    let mut session = Session::load(&model)?;
+    let prompt = match input {
+        Input::Messages(messages) => Prompt::Chat(messages),
+        Input::Text(text) if raw => Prompt::Raw(text),
+        Input::Text(text) => session.user_prompt(system.as_deref(), text),
+    };
+    let request = session.request(&prompt, settings.max_new_tokens)?;
+
+    let name = session.name.clone();
+    let Session { model, .. } = &mut session;
+    let mut text = crate::answer_text::AnswerText::new(&model.tokenizer, &settings.stop)?;
+    let mut sequence = Sequence::new(model.lm.new_cache());
+    let mut out = console::out();
+    let stream = !no_stream && !json.json;
+    let interruptible = Interruptible::new();
+    let mut written = Ok(());
+    let run = decode(
+        &mut model.lm,
+        &mut sequence,
+        settings.decoder,
+        settings.seed,
+        &request,
+        &mut |token| {
+            let piece = text.push(token);
+            if stream && !piece.is_empty() && written.is_ok() {
+                written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
+            }
+            if text.stopped() || interruptible.stopped() || written.is_err() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        },
+    )?;
+    let interrupted = interruptible.stopped();
+    drop(interruptible);
+    let rest = text.finish();
+    written?;
+    if stream {
+        writeln!(out, "{rest}")?;
+    }
+
+    let decoder = settings.decoder.to_string();
+    if let Some(path) = trace {
+        let asked = trace::Asked {
+            model: &name,
+            decoder: &decoder,
+            seed: settings.seed,
+            stop: &settings.stop,
+        };
+        trace::write(&path, asked, &request, &run)?;
+    }
+    let figures = Figures::of([&run]);
+    if json.json {
+        let report = Report {
+            model: &name,
+            decoder,
+            seed: settings.seed,
+            prompt_tokens: request.prompt.len(),
+            text: text.text(),
+            tokens: &run.answer.tokens,
+            finish_reason: finish_reason(run.answer.finish),
+            figures,
+        };
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+    } else {
+        if !stream {
+            writeln!(out, "{}", text.text())?;
+        }
+        console::aside(figures);
+    }
+    if interrupted { Err(Interrupted.into()) } else { Ok(()) }
+}
+
+/// Reads what to answer, so that a bad prompt fails before a model is loaded.
+fn input(arguments: &GenerateArgs) -> anyhow::Result<Input> {
+    if let Some(path) = &arguments.messages {
+        return read_messages(path).map(Input::Messages);
+    }
+    let text = match &arguments.prompt {
+        Some(text) => text.clone(),
+        None => read_text(Path::new("-"))?,
+    };
+    if text.is_empty() {
+        bad_input!("the prompt is empty: give it with -p, with --messages or on standard input");
+    }
+    Ok(Input::Text(text))
 }
