@@ -44,8 +44,8 @@ impl<'a> AnswerText<'a> {
         &self.text[from..]
     }
 
-    /// All text so far.
-    pub(crate) fn text(&self) -> &str {
-        &self.text
+    /// All text there was.
+    pub(crate) fn into_text(self) -> String {
+        self.text
     }
 }

@@ -38,14 +38,14 @@ pub(crate) use bad_input;
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let code = code(error);
     if code != 0 && code != 130 {
-        console::note(format_args!("{RED}error:{RED:#} {}", message(error)));
+        console::note(format_args!("{RED}error:{RED:#} {}", one_line(error)));
     }
     ExitCode::from(code)
 }
 
 /// The error and its causes in one line. A cause that its parent already quotes is left
 /// out.
-fn message(error: &anyhow::Error) -> String {
+pub(crate) fn one_line(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
         let cause = cause.to_string().replace(['\n', '\r'], " ");
@@ -106,9 +106,9 @@ mod tests {
         let error = Err::<(), _>(BadInput("line 3:\nno `prompt`".into()))
             .context("prompts.jsonl")
             .unwrap_err();
-        assert_eq!(message(&error), "prompts.jsonl: line 3: no `prompt`");
+        assert_eq!(one_line(&error), "prompts.jsonl: line 3: no `prompt`");
         let quoted = io::Error::other("disk on fire");
         let error = anyhow::Error::from(ModelError::Io { path: "m.gguf".into(), source: quoted });
-        assert_eq!(message(&error), "m.gguf: disk on fire");
+        assert_eq!(one_line(&error), "m.gguf: disk on fire");
     }
 }

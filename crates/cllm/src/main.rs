@@ -6,6 +6,7 @@
 //! standard error is for people.
 
 mod answer_text;
+mod bandwidth;
 mod cli;
 mod colour;
 mod commands;

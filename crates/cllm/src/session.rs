@@ -1,18 +1,36 @@
 //! A model ready to answer: found or fetched, loaded, and asked in its own language.
 
+use std::io;
 use std::num::NonZeroUsize;
+use std::ops::ControlFlow;
 
 use anyhow::Context;
-use cllm_decode::{CausalLm, LmError, Request, Token};
-use cllm_model::{LoadOptions, Message, Model};
+use cllm_decode::{CausalLm, LmError, Request, Sequence, Token};
+use cllm_model::{Llama, LoadOptions, Message, Model};
 
 use crate::answer_text::AnswerText;
-use crate::cli::ModelArgs;
+use crate::cli::{DecodeArgs, ModelArgs};
 use crate::exit::bad_input;
+use crate::interrupt::Interruptible;
 use crate::machine::Machine;
 use crate::progress::Meter;
 use crate::prompt::Prompt;
+use crate::run::{Run, run};
 use crate::source::{self, SourceOptions};
+
+/// A text in the model's memory.
+pub(crate) type Text = Sequence<<Llama as CausalLm>::Cache>;
+
+/// An answer as text.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// The tokens, and how they came.
+    pub(crate) run: Run,
+    /// What was shown: no stop token, nothing from a stop string on.
+    pub(crate) text: String,
+    /// Whether Ctrl-C ended it.
+    pub(crate) interrupted: bool,
+}
 
 /// A loaded model.
 #[derive(Debug)]
@@ -81,9 +99,43 @@ impl Session {
         Ok(Request { prompt, max_new_tokens, stop_tokens: self.model.stop_tokens.clone() })
     }
 
-    /// What turns the tokens of an answer into the text to show.
-    pub(crate) fn answer_text(&self, stop: &[String]) -> anyhow::Result<AnswerText<'_>> {
-        Ok(AnswerText::new(&self.model.tokenizer, stop)?)
+    /// Answers `request` and hands over each piece of text as soon as it cannot change.
+    /// Ctrl-C, a stop string or a failed `show` end the answer early.
+    pub(crate) fn reply(
+        &mut self,
+        sequence: &mut Text,
+        settings: &DecodeArgs,
+        request: &Request,
+        show: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<Reply> {
+        let Model { tokenizer, lm, .. } = &mut self.model;
+        let mut text = AnswerText::new(tokenizer, &settings.stop)?;
+        let interruptible = Interruptible::new();
+        let mut shown = Ok(());
+        let mut on_token = |token| {
+            let piece = text.push(token);
+            if !piece.is_empty() {
+                shown = show(piece);
+            }
+            if text.stopped() || interruptible.stopped() || shown.is_err() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        };
+        let run = run(lm, sequence, settings.decoder, settings.seed, request, &mut on_token)?;
+        let interrupted = interruptible.stopped();
+        shown?;
+        let rest = text.finish();
+        if !rest.is_empty() {
+            show(rest)?;
+        }
+        Ok(Reply { run, text: text.into_text(), interrupted })
+    }
+
+    /// An empty text in the model's memory.
+    pub(crate) fn new_text(&self) -> Text {
+        Sequence::new(self.model.lm.new_cache())
     }
 
     /// Text that is wrapped as a user message if the model has a chat template.

@@ -5,22 +5,17 @@
 //! under way; what it has said by then stays in the conversation.
 
 use std::io::{self, BufRead, IsTerminal, Write};
-use std::ops::ControlFlow;
 
 use clap::Args;
-use cllm_decode::{CausalLm, Sequence};
 use cllm_model::Message;
 use rustyline::error::ReadlineError;
 
-use crate::answer_text::AnswerText;
 use crate::cli::{DecodeArgs, ModelArgs};
 use crate::console;
-use crate::exit::bad_input;
+use crate::exit::{self, bad_input};
 use crate::figures::Figures;
-use crate::interrupt::Interruptible;
 use crate::prompt::Prompt;
-use crate::run::run as decode;
-use crate::session::Session;
+use crate::session::{Session, Text};
 
 const COMMANDS: &str = "\
 /reset  forget the conversation
@@ -58,7 +53,7 @@ pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<()> {
     let system = arguments.system.as_deref().map(|text| Message::new("system", text));
     let beginning: Vec<Message> = system.into_iter().collect();
     let mut messages = beginning.clone();
-    let mut sequence = Sequence::new(session.model.lm.new_cache());
+    let mut memory = session.new_text();
     let mut lines = Lines::new()?;
     if lines.interactive() {
         console::aside(format_args!(
@@ -80,12 +75,13 @@ pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<()> {
             }
             Said::Message(text) => {
                 messages.push(Message::new("user", text));
-                match answer(&mut session, &mut sequence, &messages, &arguments.decode) {
+                match answer(&mut session, &mut memory, &messages, &arguments.decode) {
                     Ok(text) => messages.push(Message::new("assistant", &text)),
                     // A conversation that no longer fits can be reset and go on.
                     Err(error) if lines.interactive() && !is_broken_pipe(&error) => {
                         messages.pop();
-                        console::note(format_args!("{error:#}; /reset forgets the conversation"));
+                        let error = exit::one_line(&error);
+                        console::note(format_args!("{error}; /reset forgets the conversation"));
                     }
                     Err(error) => return Err(error),
                 }
@@ -122,45 +118,22 @@ fn said(line: &str) -> Said<'_> {
 }
 
 /// Answers the last message, streaming the text, and returns it.
-fn answer<C>(
+fn answer(
     session: &mut Session,
-    sequence: &mut Sequence<C>,
+    memory: &mut Text,
     messages: &[Message],
     settings: &DecodeArgs,
-) -> anyhow::Result<String>
-where
-    cllm_model::Llama: CausalLm<Cache = C>,
-{
+) -> anyhow::Result<String> {
     let request = session.request(&Prompt::Chat(messages.to_vec()), settings.max_new_tokens)?;
-    let model = &mut session.model;
-    let mut text = AnswerText::new(&model.tokenizer, &settings.stop)?;
     let mut out = console::out();
-    let mut written = Ok(());
-    let interruptible = Interruptible::new();
-    let run = decode(
-        &mut model.lm,
-        sequence,
-        settings.decoder,
-        settings.seed,
-        &request,
-        &mut |token| {
-            let piece = text.push(token);
-            if !piece.is_empty() && written.is_ok() {
-                written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
-            }
-            if text.stopped() || interruptible.stopped() || written.is_err() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        },
-    )?;
-    drop(interruptible);
-    written?;
-    writeln!(out, "{}", text.finish())?;
+    let reply = session.reply(memory, settings, &request, &mut |piece| {
+        out.write_all(piece.as_bytes())?;
+        out.flush()
+    })?;
+    writeln!(out)?;
     out.flush()?;
-    console::aside(Figures::of([&run]));
-    Ok(text.text().to_owned())
+    console::aside(Figures::of([&reply.run]));
+    Ok(reply.text)
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

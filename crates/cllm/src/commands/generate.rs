@@ -1,13 +1,11 @@
 //! `cllm generate`: one prompt, one answer.
 
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use cllm_decode::Sequence;
-use cllm_decode::{CausalLm, Token};
+use cllm_decode::Token;
 use cllm_model::Message;
 use serde::Serialize;
 
@@ -15,9 +13,7 @@ use crate::cli::{DecodeArgs, JsonArgs, ModelArgs};
 use crate::console;
 use crate::exit::{Interrupted, bad_input};
 use crate::figures::Figures;
-use crate::interrupt::Interruptible;
 use crate::prompt::{Prompt, read_messages, read_text};
-use crate::run::run as decode;
 use crate::session::Session;
 use crate::trace::{self, finish_reason};
 
@@ -104,70 +100,46 @@ pub(crate) fn run(arguments: GenerateArgs) -> anyhow::Result<()> {
     };
     let request = session.request(&prompt, settings.max_new_tokens)?;
 
-    let name = session.name.clone();
-    let Session { model, .. } = &mut session;
-    let mut text = crate::answer_text::AnswerText::new(&model.tokenizer, &settings.stop)?;
-    let mut sequence = Sequence::new(model.lm.new_cache());
-    let mut out = console::out();
     let stream = !no_stream && !json.json;
-    let interruptible = Interruptible::new();
-    let mut written = Ok(());
-    let run = decode(
-        &mut model.lm,
-        &mut sequence,
-        settings.decoder,
-        settings.seed,
-        &request,
-        &mut |token| {
-            let piece = text.push(token);
-            if stream && !piece.is_empty() && written.is_ok() {
-                written = out.write_all(piece.as_bytes()).and_then(|()| out.flush());
-            }
-            if text.stopped() || interruptible.stopped() || written.is_err() {
-                ControlFlow::Break(())
-            } else {
-                ControlFlow::Continue(())
-            }
-        },
-    )?;
-    let interrupted = interruptible.stopped();
-    drop(interruptible);
-    let rest = text.finish();
-    written?;
-    if stream {
-        writeln!(out, "{rest}")?;
-    }
+    let mut out = console::out();
+    let reply = session.reply(&mut session.new_text(), &settings, &request, &mut |piece| {
+        if stream {
+            out.write_all(piece.as_bytes())?;
+            out.flush()?;
+        }
+        Ok(())
+    })?;
 
     let decoder = settings.decoder.to_string();
     if let Some(path) = trace {
         let asked = trace::Asked {
-            model: &name,
+            model: &session.name,
             decoder: &decoder,
             seed: settings.seed,
             stop: &settings.stop,
         };
-        trace::write(&path, asked, &request, &run)?;
+        trace::write(&path, asked, &request, &reply.run)?;
     }
-    let figures = Figures::of([&run]);
+    let figures = Figures::of([&reply.run]);
     if json.json {
+        let answer = &reply.run.answer;
         let report = Report {
-            model: &name,
+            model: &session.name,
             decoder,
             seed: settings.seed,
             prompt_tokens: request.prompt.len(),
-            text: text.text(),
-            tokens: &run.answer.tokens,
-            finish_reason: finish_reason(run.answer.finish),
+            text: &reply.text,
+            tokens: &answer.tokens,
+            finish_reason: finish_reason(answer.finish),
             figures,
         };
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        if !stream {
-            writeln!(out, "{}", text.text())?;
-        }
+        // Streamed text lacks only its newline.
+        writeln!(out, "{}", if stream { "" } else { &reply.text })?;
         console::aside(figures);
     }
-    if interrupted { Err(Interrupted.into()) } else { Ok(()) }
+    if reply.interrupted { Err(Interrupted.into()) } else { Ok(()) }
 }
 
 /// Reads what to answer, so that a bad prompt fails before a model is loaded.
