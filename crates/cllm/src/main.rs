@@ -1,2 +1,38 @@
-//! Placeholder while the crate is laid out.
-fn main() {}
+//! `cllm`: decode Llama-family models several tokens a forward, exactly.
+//!
+//! The program is effects around pure parts: [`cli`] says what can be typed, each file of
+//! [`commands`] turns raw arguments into a validated plan and runs it, [`exit`] is the one
+//! place that turns errors into messages and exit codes. Standard output is data,
+//! standard error is for people.
+
+mod answer_text;
+mod bandwidth;
+mod cli;
+mod colour;
+mod commands;
+mod console;
+mod contest;
+mod decoder;
+mod exit;
+mod figures;
+mod interrupt;
+mod machine;
+mod progress;
+mod prompt;
+mod run;
+mod session;
+mod source;
+mod table;
+mod trace;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let arguments = cli::Cli::parse();
+    match commands::run(arguments.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::report(&error),
+    }
+}

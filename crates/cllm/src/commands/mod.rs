@@ -1,0 +1,26 @@
+//! One file per command: its arguments, the plan they make, and what it does.
+
+pub(crate) mod bench;
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod generate;
+pub(crate) mod inspect;
+pub(crate) mod pull;
+
+use crate::cli::Command;
+
+/// Runs a command.
+pub(crate) fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Generate(arguments) => generate::run(arguments),
+        Command::Chat(arguments) => chat::run(arguments),
+        Command::Bench(command) => bench::run(command),
+        Command::Pull(arguments) => pull::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Completions(arguments) => completions::run(arguments),
+    }
+}
