@@ -23,9 +23,9 @@ pub enum Clock {
 }
 
 /// Instructions a rendering may take. Real templates take a few hundred a message, those
-/// that walk over characters one or two dozen a character: this is enough for megabytes,
-/// and stops a template that counts to infinity within seconds.
-const FUEL: u64 = 100_000_000;
+/// that walk over characters one or two dozen a character: this is enough for a megabyte,
+/// and stops a template that never ends after a second or two.
+const FUEL: u64 = 20_000_000;
 
 pub(super) fn new(clock: Clock) -> Environment<'static> {
     let mut environment = Environment::new();
