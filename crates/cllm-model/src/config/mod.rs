@@ -1,7 +1,7 @@
 //! What kind of network it is. One configuration covers the whole Llama family: the
 //! members differ in flags and numbers, never in code.
 //!
-//! [`hf`] and [`gguf`] read it, `ModelConfig::checked` holds for both: no size is zero or
+//! `hf` and `gguf` read it, `ModelConfig::checked` holds for both: no size is zero or
 //! absurd, and the sizes fit each other. Whether the tensors have the shapes it promises
 //! is for the network to check when it takes them.
 

@@ -2,7 +2,7 @@
 //!
 //! The types of both formats in one enum: a quantised type stores *blocks* of elements
 //! that share a scale, a plain one is a block of one element. Block layouts are those of
-//! ggml; [`super::dequant`] says what they mean.
+//! ggml; `dequant` says what they mean.
 
 use std::fmt;
 

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Opening walks the metadata once and keeps offsets only, so a vocabulary of any size
-//! costs a scan and no allocation. Nothing in the file is believed: see [`cursor`].
+//! costs a scan and no allocation. Nothing in the file is believed: see `cursor`.
 //! Not read: big-endian files, version 1, files split in several parts.
 
 mod cursor;
