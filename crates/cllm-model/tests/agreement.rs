@@ -11,8 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use cllm_decode::{CausalLm, Request, Sequence, Token, ar};
-use cllm_kernels::{Format, Isa, Pool};
-use cllm_model::{Checkpoint, Llama};
+use cllm_model::{LoadOptions, Model};
 use serde::Deserialize;
 
 /// A difference at a larger margin than this is a bug. Logits of this model go up to about
@@ -37,24 +36,21 @@ struct Expected {
 #[expect(clippy::print_stdout, reason = "the agreement is a figure to report, not only a verdict")]
 fn greedy_answers() {
     let path = std::env::var_os("CLLM_TEST_MODEL").expect("CLLM_TEST_MODEL names the model");
-    let checkpoint = Checkpoint::open(&PathBuf::from(path)).unwrap();
-    let pool = Pool::new(Pool::default_threads()).unwrap();
-    let config = checkpoint.config().unwrap();
-    let isa = Isa::detect().unwrap();
-    let mut lm = Llama::load(&checkpoint, config, Format::F32, isa, pool, None).unwrap();
+    let mut model = Model::load(&PathBuf::from(path), &LoadOptions::default()).unwrap();
 
     let json = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/smollm2_greedy.json");
     let reference: Reference = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();
     let (mut answers, mut same, mut tokens) = (0, 0, 0);
     let mut faults = Vec::new();
     for expected in &reference.answers {
+        assert_eq!(model.tokenizer.encode(&expected.text, false).unwrap(), expected.ids);
         let request = Request {
             prompt: expected.ids.clone(),
             max_new_tokens: expected.greedy.len(),
             stop_tokens: Vec::new(),
         };
-        let mut sequence = Sequence::new(lm.new_cache());
-        let answer = ar::generate(&mut lm, &mut sequence, &request, &mut (), 64).unwrap();
+        let mut sequence = Sequence::new(model.lm.new_cache());
+        let answer = ar::generate(&mut model.lm, &mut sequence, &request, &mut (), 64).unwrap();
         let pairs = answer.tokens.iter().zip(&expected.greedy);
         let agreed = pairs.take_while(|(a, b)| a == b).count();
         (answers, tokens) = (answers + 1, tokens + agreed);

@@ -7,20 +7,20 @@
 //! * they are the same to the bit however the prompt is cut into forwards;
 //! * its greedy continuation is PyTorch's, by AR and by Jacobi decoding.
 
-mod goldens;
-
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use cllm_decode::{Batch, CausalLm, Draft, Jacobi, KvCache, Output, Request, Sequence, Token};
 use cllm_decode::{Want, ar, stream};
-use cllm_kernels::{Format, Isa, Pool};
-use cllm_model::{Checkpoint, Llama, ModelError};
-use goldens::folder;
+use cllm_model::{LoadOptions, Model};
 use serde::Deserialize;
 
 /// The largest difference of a logit from PyTorch's, in units of the standard deviation of
-/// that model's logits.
-const TOLERANCE: f32 = 2e-5;
+/// that model's logits. Both sides round: measured are 1e-6 to 8e-6 for 29 of the models,
+/// 1.3e-5 for `llama.F32.gguf` and 3e-5 for `smollm3.F16.gguf`, where PyTorch itself is
+/// 1.3e-5 away from its own result in double precision. The misread configurations that
+/// `goldens/models.py` tries move the logits by more than 0.05.
+const TOLERANCE: f32 = 1e-4;
 
 /// One entry of `index.json`.
 #[derive(Deserialize)]
@@ -33,13 +33,8 @@ struct Golden {
     margin: f32,
 }
 
-/// Loads a model with the storage format that keeps its numbers: BF16 files as bf16, all
-/// others as f32.
-fn load(name: &str) -> Result<Llama, ModelError> {
-    let checkpoint = Checkpoint::open(&folder().join(name))?;
-    let format = if name.to_lowercase().contains("bf16") { Format::Bf16 } else { Format::F32 };
-    let (isa, pool) = (Isa::detect().unwrap(), Pool::new(2).unwrap());
-    Llama::load(&checkpoint, checkpoint.config()?, format, isa, pool, None)
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models")
 }
 
 /// PyTorch's logits, `(tokens + steps, vocab)`.
@@ -84,8 +79,8 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 /// Compares one model; everything that is wrong with it goes to `faults`.
 fn check(golden: &Golden, faults: &mut Vec<String>) {
     let mut fault = |what: String| faults.push(format!("{}: {what}", golden.name));
-    let mut lm = match load(&golden.name) {
-        Ok(lm) => lm,
+    let mut lm = match Model::load(&folder().join(&golden.name), &LoadOptions::default()) {
+        Ok(model) => model.lm,
         Err(error) => return fault(format!("does not load: {error}")),
     };
     if lm.vocab_size() != golden.vocab {
