@@ -93,8 +93,7 @@ impl Model {
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, ModelError> {
         let checkpoint = Checkpoint::open(path)?;
         let config = checkpoint.config()?;
-        let unsupported =
-            |what: String| ModelError::Unsupported { path: path.to_path_buf(), what };
+        let unsupported = |what: String| ModelError::Unsupported { path: path.to_path_buf(), what };
         let isa = Isa::detect().map_err(unsupported)?;
         let threads = options.threads.unwrap_or_else(Pool::default_threads);
         let pool = Pool::new(threads)

@@ -12,8 +12,8 @@ use cllm_decode::{Batch, CausalLm, KvCache, Output, Row, Token, Want};
 use cllm_kernels::{Format, Isa, Pool};
 use cllm_model::Llama;
 use cllm_model::weights::Checkpoint;
-use proptest::test_runner::{RngAlgorithm, TestRng};
 use proptest::prelude::Rng;
+use proptest::test_runner::{RngAlgorithm, TestRng};
 
 /// Golden models with something of their own on the way from row to logits: grouped heads
 /// and biases, QK norms, a sliding window, unrotated layers, interleaved rotary pairs.
@@ -154,6 +154,7 @@ fn check_trees(lm: &mut Llama, oracle: &mut Oracle, dice: &mut Dice, rows: usize
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the count of cases, shown with --nocapture")]
 fn logits_do_not_depend_on_the_company() {
     let (mut rows, mut forwards) = (0, 0);
     for name in MODELS {
@@ -184,8 +185,7 @@ fn logits_do_not_depend_on_the_company() {
 fn five_hundred_rows_equal_one_at_a_time() {
     for name in ["llama-bias-f32", "mistral-window-f32"] {
         let best = *Isa::available().last().unwrap();
-        let mut oracle =
-            Oracle { lm: load(name, Format::F32, best, 1), known: HashMap::new() };
+        let mut oracle = Oracle { lm: load(name, Format::F32, best, 1), known: HashMap::new() };
         let mut dice = Dice(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
         let mut lm = load(name, Format::F32, best, 2);
         check_trees(&mut lm, &mut oracle, &mut dice, 500);
