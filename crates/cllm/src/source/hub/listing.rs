@@ -60,7 +60,8 @@ pub(super) struct Hub {
     repo: String,
     revision: Option<String>,
     endpoint: String,
-    pause: Duration,
+    /// Wait before the second attempt.
+    pub(super) pause: Duration,
 }
 
 #[derive(Deserialize)]

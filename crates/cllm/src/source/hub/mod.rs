@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use hf_hub::{CacheRepo, Repo, RepoType};
 
 use self::choose::{Choice, Weights};
+use self::fetch::Download;
 use self::listing::{Hub, Listing};
 use super::cache::lock_file;
 use super::digest::Hash;
@@ -69,7 +70,8 @@ pub(super) fn resolve(
         }
         listing => listing?,
     };
-    store.fetch(&hub, &listing, reference, progress)
+    let fetched = store.fetch(&hub, &listing, reference, progress);
+    fetched.map_err(|error| error.on_disk_of(&options.cache))
 }
 
 /// Hashes the files of a snapshot, or one file of it, against the names of their blobs.
@@ -99,7 +101,6 @@ pub(super) fn verify(path: &Path) -> Result<Vec<(PathBuf, String)>, SourceError>
 
 /// One repository's part of the cache.
 struct Store<'a> {
-    options: &'a HubOptions,
     repo: CacheRepo,
     folder: PathBuf,
     locks: PathBuf,
@@ -113,7 +114,6 @@ impl<'a> Store<'a> {
             Repo::with_revision(reference.repo.clone(), RepoType::Model, revision.to_owned());
         let name = repo.folder_name();
         Store {
-            options,
             folder: options.cache.join(&name),
             locks: options.cache.join(".locks").join(name),
             repo: hf_hub::Cache::new(options.cache.clone()).repo(repo),
@@ -225,9 +225,9 @@ impl<'a> Store<'a> {
             let lock = self.locks.join(format!("{}.lock", remote.etag));
             let _lock = lock_file(&lock, VARIABLE, progress)?;
             if size_of(&blob) != Some(remote.size) {
-                let at = |done: u64| task.at(before.saturating_add(done));
                 let url = hub.file_url(&listing.commit, name);
-                fetch::blob(hub, &url, name, remote, &blob, self.options.pause, &at)?;
+                let download = Download { hub, url, name, remote, blob: &blob };
+                download.run(&|done| task.at(before.saturating_add(done)))?;
             }
             let link_path = snapshot.join(name);
             link(&blob, &link_path, name.split('/').count() + 1)

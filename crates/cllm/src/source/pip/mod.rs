@@ -73,7 +73,8 @@ pub(super) fn resolve(
     progress: &dyn Progress,
     options: &SourceOptions,
 ) -> Result<Resolved, SourceError> {
-    fetch(package, Pin::of(package), progress, options)
+    let fetched = fetch(package, Pin::of(package), progress, options);
+    fetched.map_err(|error| error.on_disk_of(&options.home))
 }
 
 fn fetch(

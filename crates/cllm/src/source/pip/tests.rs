@@ -204,9 +204,10 @@ fn each_failure_of_pip_has_its_line() {
         2,
     );
     check(
-        "echo 'WARNING: Retrying after connection broken by NewConnectionError'\n\
+        "echo \"WARNING: Retrying after connection broken by 'NewConnectionError('<x at 0x7>: \
+         Connection refused')': /simple/a/\"\n\
          echo 'ERROR: Could not find a version (from versions: none)'; exit 1",
-        &["no connection", "NewConnectionError"],
+        &["no connection", "with pip: Connection refused; check"],
         1,
     );
     check(
