@@ -39,11 +39,14 @@ pub(super) fn download(
     }
     let name = python.to_string_lossy().into_owned();
     let task = Task::begin(progress, &format!("pip download {package}"), bytes);
-    let (status, log) = run(python, package, &wheels, &tmp, &|| task.at(size_of(scratch)))
-        .map_err(|source| match source {
-            Started::No(cause) => SourceError::PythonMissing { python: name.clone(), cause },
-            Started::Yes(cause) => SourceError::io(Path::new(&name), cause),
-        })?;
+    let (status, log) = run(python, package, &wheels, &tmp, &|| {
+        // pip has the wheel twice for a moment.
+        task.at(size_of(scratch).min(bytes.unwrap_or(u64::MAX)));
+    })
+    .map_err(|source| match source {
+        Started::No(cause) => SourceError::PythonMissing { python: name.clone(), cause },
+        Started::Yes(cause) => SourceError::io(Path::new(&name), cause),
+    })?;
     drop(task);
     if !status.success() {
         return Err(explain(&log, status, &name, package, scratch));
