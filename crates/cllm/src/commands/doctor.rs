@@ -141,7 +141,7 @@ fn sources(missing: &mut Vec<String>) -> (Cache, Python) {
             return (Cache { folder: None, default_model: None }, python);
         }
     };
-    let default_model = source::default_if_cached(&options);
+    let default_model = source::cached_default(&options);
     let command = options.python.to_string_lossy().into_owned();
     let ask = |arguments: &[&str]| {
         let asked = Command::new(&options.python).args(arguments).stdin(Stdio::null()).output();
