@@ -95,7 +95,7 @@ pub(crate) fn standings(
 
 /// The share of 4-grams, over all answers, that stood earlier in their own answer.
 fn repetition_rate<'a>(answers: impl Iterator<Item = &'a [Token]>) -> Option<f64> {
-    let (mut all, mut repeated) = (0, 0);
+    let (mut all, mut repeated) = (0usize, 0usize);
     for tokens in answers {
         let mut seen = HashSet::new();
         for gram in tokens.windows(4) {
@@ -103,7 +103,7 @@ fn repetition_rate<'a>(answers: impl Iterator<Item = &'a [Token]>) -> Option<f64
             repeated += usize::from(!seen.insert(gram));
         }
     }
-    (all > 0).then(|| f64::from(repeated) / f64::from(all))
+    (all > 0).then(|| repeated as f64 / all as f64)
 }
 
 #[cfg(test)]

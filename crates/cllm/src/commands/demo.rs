@@ -127,8 +127,14 @@ fn painted(session: &Session, run: &Run) -> String {
 
 fn table(decoders: &[DecoderSpec], rounds: &[Vec<Run>]) -> Table {
     let heading = [
-        "prompt", "decoder", "tokens", "forwards", "mean acceptance length", "tokens/s",
-        "identical", "speed-up",
+        "prompt",
+        "decoder",
+        "tokens",
+        "forwards",
+        "mean acceptance length",
+        "tokens/s",
+        "identical",
+        "speed-up",
     ];
     let mut table = Table::new(2, heading);
     for ((name, _), round) in PROMPTS.iter().zip(rounds) {

