@@ -1,19 +1,22 @@
 //! Where words go: data to standard output, everything else to standard error.
 //!
-//! Both streams pass through `anstream`, which drops colours when the stream is no
-//! terminal or `NO_COLOR` is set, so the callers always write them.
+//! Colours pass through `anstream`, which drops them when the stream is no terminal or
+//! `NO_COLOR` is set, so the callers always write them. Data does not pass through it: it
+//! would lose control characters too.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{StdoutLock, Write};
 
 use anstyle::{AnsiColor, Color, Style};
 
-/// Standard output, locked. Errors are returned to the caller: a closed pipe ends the
-/// program quietly, see [`crate::exit`].
-pub(crate) type Out = anstream::AutoStream<std::io::StdoutLock<'static>>;
+/// Locks standard output for a command's data, which passes as it is. Errors go back to
+/// the caller: a closed pipe ends the program quietly, see [`crate::exit`].
+pub(crate) fn out() -> StdoutLock<'static> {
+    std::io::stdout().lock()
+}
 
-/// Locks standard output for a command's data.
-pub(crate) fn out() -> Out {
+/// Locks standard output for text of our own, with colours.
+pub(crate) fn coloured() -> anstream::AutoStream<StdoutLock<'static>> {
     anstream::stdout().lock()
 }
 

@@ -72,7 +72,7 @@ pub(crate) struct DemoArgs {
 pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
     let mut session = Session::load(&arguments.model)?;
     let decoders = [DecoderSpec::Ar, arguments.decoder];
-    let mut out = console::out();
+    let mut out = console::coloured();
     let machine = session.machine();
     writeln!(
         out,

@@ -86,11 +86,10 @@ struct Python {
 /// Prints the report.
 pub(crate) fn run(arguments: DoctorArgs) -> anyhow::Result<()> {
     let report = examine(arguments.threads.map(NonZeroUsize::get));
-    let mut out = console::out();
     if arguments.json.json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        writeln!(console::out(), "{}", serde_json::to_string(&report)?)?;
     } else {
-        write!(out, "{}", text(&report))?;
+        write!(console::coloured(), "{}", text(&report))?;
     }
     Ok(())
 }

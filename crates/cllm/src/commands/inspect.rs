@@ -151,11 +151,10 @@ pub(crate) fn run(arguments: InspectArgs) -> anyhow::Result<()> {
         chat_template: chat.exists(),
         tensors: arguments.tensors.then_some(tensors),
     };
-    let mut out = console::out();
     if arguments.json.json {
-        writeln!(out, "{}", serde_json::to_string(&report)?)?;
+        writeln!(console::out(), "{}", serde_json::to_string(&report)?)?;
     } else {
-        write!(out, "{}", text(&report))?;
+        write!(console::coloured(), "{}", text(&report))?;
     }
     Ok(())
 }
