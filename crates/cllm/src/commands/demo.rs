@@ -41,7 +41,7 @@ const PROMPTS: [(&str, &str); 4] = [
     ),
 ];
 
-/// A mean acceptance length below this means that the model was not trained for Jacobi
+/// A mean acceptance length below this looks like a model that was not trained for Jacobi
 /// decoding: consistency training reaches 2 and more.
 const UNTRAINED: f64 = 1.5;
 
@@ -167,8 +167,8 @@ fn verdict(decoder: &DecoderSpec, ar: &Figures, other: &Figures) -> String {
     let speedup = cell(speedup, 2);
     if length < UNTRAINED {
         format!(
-            "{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar: \
-             this model was not consistency-trained, so little more than 1 is what to expect."
+            "{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar; a \
+             model without consistency training settles little more than 1."
         )
     } else {
         format!("{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar.")
@@ -201,8 +201,10 @@ mod tests {
     fn the_verdict_is_honest_about_untrained_models() {
         let decoder = "jacobi:8".parse().unwrap();
         let figures = |forwards| Figures::of([&run_of(30, forwards, 0.1, 1.0)]);
-        assert!(verdict(&decoder, &figures(30), &figures(28)).contains("not consistency-trained"));
-        assert!(!verdict(&decoder, &figures(30), &figures(10)).contains("not"));
+        assert!(
+            verdict(&decoder, &figures(30), &figures(28)).contains("without consistency training")
+        );
+        assert!(!verdict(&decoder, &figures(30), &figures(10)).contains("without"));
         assert!(verdict(&decoder, &figures(30), &figures(0)).contains("too short"));
     }
 }
