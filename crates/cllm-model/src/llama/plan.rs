@@ -95,6 +95,7 @@ impl View {
 }
 
 #[cfg(test)]
+#[expect(clippy::single_range_in_vec_init, reason = "spans of one range are what is tested")]
 mod tests {
     use super::*;
     use cllm_decode::{Row, Want};
