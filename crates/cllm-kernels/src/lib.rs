@@ -23,15 +23,17 @@ pub mod kv;
 pub mod lanes;
 pub mod linear;
 pub mod math;
+mod memory;
 pub mod mmap;
 pub mod norm;
 pub mod pool;
+pub mod quant;
 pub mod rope;
 mod shared;
 
 pub use attention::{HeadShape, Query, attention};
 pub use isa::Isa;
 pub use kv::KvStore;
-pub use linear::{Best, Format, Linear};
+pub use linear::{Best, Format, FourBits, Linear, Source};
 pub use pool::Pool;
 pub use rope::RopeTable;

@@ -2,6 +2,7 @@
 //! the network itself.
 //!
 //! * [`model`]: all of it under one roof, [`Model::load`].
+//! * [`compute`]: the arithmetic of the linear layers, as a user chooses it.
 //! * [`config`]: what kind of network it is, from `config.json` or GGUF metadata.
 //! * [`weights`]: the files, GGUF and safetensors, and their tensors.
 //! * [`tokenizer`]: text to tokens and back.
@@ -10,6 +11,7 @@
 //! * [`stop`]: texts that end an answer.
 
 pub mod chat;
+pub mod compute;
 pub mod config;
 pub mod error;
 pub mod llama;
@@ -19,10 +21,11 @@ pub mod tokenizer;
 pub mod weights;
 
 pub use chat::{ChatTemplate, Message};
+pub use compute::Compute;
 pub use config::ModelConfig;
 pub use error::ModelError;
 pub use llama::{Llama, LlamaCache};
-pub use model::{Compute, LoadOptions, Model};
+pub use model::{LoadOptions, Model};
 pub use stop::StopStrings;
 pub use tokenizer::{GgufTables, TextStream, Tokenizer};
 pub use weights::Checkpoint;

@@ -2,66 +2,16 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use cllm_decode::Token;
-use cllm_kernels::{Format, Isa, Pool};
+use cllm_kernels::{Isa, Pool};
 
 use crate::chat::ChatTemplate;
+use crate::compute::Compute;
 use crate::error::ModelError;
 use crate::llama::Llama;
 use crate::tokenizer::{GgufTables, Tokenizer};
-use crate::weights::{Checkpoint, DType};
-
-/// The arithmetic of the linear layers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Compute {
-    /// What loses nothing of the file: bf16 for files that hold bf16 matrices only, else f32.
-    #[default]
-    Auto,
-    /// Weights in f32.
-    F32,
-    /// Weights in bf16.
-    Bf16,
-}
-
-impl Compute {
-    const ALL: [Self; 3] = [Self::Auto, Self::F32, Self::Bf16];
-
-    /// The storage format for a checkpoint.
-    pub fn format(self, checkpoint: &Checkpoint) -> Format {
-        let bf16 = |c: &Checkpoint| {
-            c.tensors().filter(|t| t.shape.len() > 1).all(|t| t.dtype == DType::BF16)
-        };
-        match self {
-            Self::F32 => Format::F32,
-            Self::Bf16 => Format::Bf16,
-            Self::Auto if bf16(checkpoint) => Format::Bf16,
-            Self::Auto => Format::F32,
-        }
-    }
-}
-
-impl fmt::Display for Compute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Auto => "auto",
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
-impl FromStr for Compute {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        Self::ALL
-            .into_iter()
-            .find(|compute| compute.to_string() == name)
-            .ok_or_else(|| format!("unknown compute format `{name}`: expected auto, f32 or bf16"))
-    }
-}
+use crate::weights::Checkpoint;
 
 /// How to load a model.
 #[derive(Debug, Clone, Default)]
@@ -117,8 +67,7 @@ impl Model {
         stop_tokens.extend(tokenizer.end_of_turn_tokens());
         stop_tokens.sort_unstable();
         stop_tokens.dedup();
-        let format = options.compute.format(&checkpoint);
-        let lm = Llama::load(&checkpoint, config, format, isa, pool, options.context)?;
+        let lm = Llama::load(&checkpoint, config, options.compute, isa, pool, options.context)?;
         Ok(Self { path: path.to_path_buf(), tokenizer, chat, stop_tokens, lm })
     }
 }

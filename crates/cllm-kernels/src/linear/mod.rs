@@ -1,25 +1,30 @@
-//! Linear layers: `y = x W^T`, with W stored as the files store it, one output per row.
+//! Linear layers: `y = x W^T`.
 //!
 //! This is the seam behind which storage formats and fast kernels live. A [`Linear`] is
 //! packed once at load; [`Linear::apply`] and [`Linear::argmax`] take any number of rows
 //! of f32 activations. Callers never see the format.
 //!
-//! Every output is one dot product in the canonical order of [`crate::lanes`], so it does
-//! not depend on the tile its row or its column falls into: row invariance by
-//! construction. Tiles only decide how often a weight is loaded: with R rows in flight,
-//! once per R rows.
+//! Every output is computed in an order fixed by its row and column alone, so it does not
+//! depend on the tile they fall into: row invariance by construction. Tiles only decide
+//! how often a weight is loaded: with R rows in flight, once per R rows.
 
-mod kernel;
+mod float;
+mod packed;
 
 use std::fmt;
 use std::ops::Range;
 
-use half::bf16;
+use half::{bf16, f16};
 
 use crate::isa::Isa;
 use crate::pool::Pool;
+use crate::quant::Activations;
 use crate::shared::Shared;
-use kernel::{COLUMNS, ROWS};
+use packed::{Bits, PANEL, Panels, Quantized};
+
+/// Rows that pass over all of a thread's weights together. Their activations stay in the
+/// second-level cache; the weights of a layer come from there or the third.
+const ROW_BLOCK: usize = 96;
 
 /// How the weights of a linear layer are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -29,14 +34,32 @@ pub enum Format {
     /// 2 bytes a weight, widened to f32 before it is used; exact for weights that were
     /// trained or published in bf16.
     Bf16,
+    /// 8 bits a weight and a scale per 32, times 8-bit activations.
+    W8,
+    /// 4 bits a weight, a scale and a minimum per 32, times 8-bit activations.
+    W4,
 }
 
 impl fmt::Display for Format {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
+            Self::W8 => "w8",
+            Self::W4 => "w4",
         })
+    }
+}
+
+impl Format {
+    /// Bytes of `outputs x inputs` weights in this format.
+    pub fn bytes(self, outputs: usize, inputs: usize) -> usize {
+        match self {
+            Self::F32 => 4 * outputs * inputs,
+            Self::Bf16 => 2 * outputs * inputs,
+            Self::W8 => Panels::bytes_for(Bits::Eight, outputs, inputs),
+            Self::W4 => Panels::bytes_for(Bits::Four, outputs, inputs),
+        }
     }
 }
 
@@ -52,6 +75,26 @@ pub struct Linear {
 enum Weights {
     F32(Vec<f32>),
     Bf16(Vec<bf16>),
+    Packed(Panels),
+}
+
+/// The weights of one output in four bits, as a file stores them: `w = q * scale + minimum`.
+#[derive(Debug)]
+pub struct FourBits<'a> {
+    /// 0 to 15, shape `(K,)`.
+    pub values: &'a mut [i8],
+    /// Shape `(K / 32,)`.
+    pub scales: &'a mut [f16],
+    /// Shape `(K / 32,)`.
+    pub minima: &'a mut [f16],
+}
+
+/// Where the weights of a layer come from; called from several threads.
+pub enum Source<'a> {
+    /// Writes the weights of the output with this index, shape `(K,)`.
+    Float(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
+    /// Writes the four-bit weights of the output with this index; for [`Format::W4`].
+    FourBits(&'a (dyn Fn(usize, FourBits<'_>) + Sync)),
 }
 
 /// The largest of a set of logits: its index, its value, and whether a NaN was among them.
@@ -79,12 +122,8 @@ impl Best {
     }
 }
 
-/// Receives a tile: its first row, its first output, and its values, row by row.
-type Sink<'a> = dyn FnMut(usize, usize, &[&[f32]]) + 'a;
-/// A [`Sink`] that several threads call.
-type SharedSink<'a> = dyn Fn(usize, usize, &[&[f32]]) + Sync + 'a;
-/// Writes the weights of the output with this index, shape `(inputs,)`.
-type ReadOutput<'a> = dyn Fn(usize, &mut [f32]) + Sync + 'a;
+/// Receives outputs: a row, the first output, and values from there on.
+type Sink<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;
 
 impl Linear {
     /// An all-zero layer, to be filled by [`Linear::load`].
@@ -93,6 +132,8 @@ impl Linear {
         let weights = match format {
             Format::F32 => Weights::F32(vec![0.0; len]),
             Format::Bf16 => Weights::Bf16(vec![bf16::ZERO; len]),
+            Format::W8 => Weights::Packed(Panels::zeros(Bits::Eight, outputs, inputs)),
+            Format::W4 => Weights::Packed(Panels::zeros(Bits::Four, outputs, inputs)),
         };
         Self { inputs, outputs, weights }
     }
@@ -101,43 +142,65 @@ impl Linear {
     pub fn from_f32(outputs: usize, inputs: usize, weights: &[f32], format: Format) -> Self {
         assert_eq!(weights.len(), outputs * inputs);
         let mut linear = Self::zeros(outputs, inputs, format);
-        linear.load(0..outputs, &mut Pool::single(), &|output, row| {
+        let read = |output: usize, row: &mut [f32]| {
             row.copy_from_slice(&weights[output * inputs..][..inputs]);
-        });
+        };
+        linear.load(&mut Pool::single(), &Source::Float(&read));
         linear
     }
 
-    /// Fills the weights of `outputs`, in parallel: `read(i, row)` writes the weights of
-    /// output i of that range into `row`, shape `(inputs,)`.
-    pub fn load(&mut self, outputs: Range<usize>, pool: &mut Pool, read: &ReadOutput<'_>) {
-        let k = self.inputs;
-        let first = outputs.start;
-        match &mut self.weights {
-            Weights::F32(w) => {
-                let shared = Shared::new(&mut w[first * k..outputs.end * k]);
-                pool.run_ranges(outputs.len(), 1, &|range| {
-                    for i in range {
-                        // SAFETY: row i belongs to this thread's range alone.
-                        #[expect(unsafe_code, reason = "threads fill rows of their own")]
-                        read(i, unsafe { shared.slice(i * k, k) });
+    /// Fills all weights, in parallel.
+    ///
+    /// # Panics
+    /// If the source is [`Source::FourBits`] and the format is not [`Format::W4`].
+    pub fn load(&mut self, pool: &mut Pool, source: &Source<'_>) {
+        let (k, outputs) = (self.inputs, self.outputs);
+        match (&mut self.weights, source) {
+            (Weights::F32(w), Source::Float(read)) => {
+                pool.for_each_chunk(w, LOAD_ROWS * k, &|piece, rows| {
+                    for (i, row) in rows.chunks_exact_mut(k).enumerate() {
+                        read(piece * LOAD_ROWS + i, row);
                     }
                 });
             }
-            Weights::Bf16(w) => {
-                let shared = Shared::new(&mut w[first * k..outputs.end * k]);
-                pool.run_ranges(outputs.len(), 1, &|range| {
+            (Weights::Bf16(w), Source::Float(read)) => {
+                pool.for_each_chunk(w, LOAD_ROWS * k, &|piece, rows| {
                     let mut wide = vec![0.0; k];
-                    for i in range {
-                        read(i, &mut wide);
-                        // SAFETY: row i belongs to this thread's range alone.
-                        #[expect(unsafe_code, reason = "threads fill rows of their own")]
-                        let row = unsafe { shared.slice(i * k, k) };
+                    for (i, row) in rows.chunks_exact_mut(k).enumerate() {
+                        read(piece * LOAD_ROWS + i, &mut wide);
                         for (narrow, &v) in row.iter_mut().zip(&wide) {
                             *narrow = bf16::from_f32(v);
                         }
                     }
                 });
             }
+            (Weights::Packed(panels), source) => {
+                let (bits, groups) = (panels.bits(), panels.groups());
+                let bytes = panels.panel_bytes();
+                pool.for_each_chunk(panels.bytes_mut(), bytes, &|panel, bytes| {
+                    let mut row = vec![0.0; k];
+                    let mut quantized = Quantized::new(groups);
+                    for lane in 0..PANEL.min(outputs - panel * PANEL) {
+                        match source {
+                            Source::Float(read) => {
+                                read(panel * PANEL + lane, &mut row);
+                                quantized.fill(bits, &row);
+                            }
+                            Source::FourBits(read) => {
+                                assert_eq!(bits, Bits::Four, "four-bit weights fit w4 only");
+                                let four = FourBits {
+                                    values: &mut quantized.values[..k],
+                                    scales: &mut quantized.scales,
+                                    minima: &mut quantized.minima,
+                                };
+                                read(panel * PANEL + lane, four);
+                            }
+                        }
+                        packed::pack(bits, bytes, lane, &quantized);
+                    }
+                });
+            }
+            _ => panic!("four-bit weights fit w4 only"),
         }
     }
 
@@ -151,14 +214,23 @@ impl Linear {
         self.outputs
     }
 
+    /// How the weights are stored.
+    pub fn format(&self) -> Format {
+        match &self.weights {
+            Weights::F32(_) => Format::F32,
+            Weights::Bf16(_) => Format::Bf16,
+            Weights::Packed(panels) if panels.bits() == Bits::Four => Format::W4,
+            Weights::Packed(_) => Format::W8,
+        }
+    }
+
     /// Bytes a forward streams through the processor for this layer.
     pub fn bytes(&self) -> usize {
-        self.inputs
-            * self.outputs
-            * match self.weights {
-                Weights::F32(_) => 4,
-                Weights::Bf16(_) => 2,
-            }
+        match &self.weights {
+            Weights::F32(w) => 4 * w.len(),
+            Weights::Bf16(w) => 2 * w.len(),
+            Weights::Packed(panels) => panels.bytes(),
+        }
     }
 
     /// The weights of one output as f32: a row of an embedding that shares this matrix.
@@ -171,6 +243,7 @@ impl Linear {
                     *wide = narrow.to_f32();
                 }
             }
+            Weights::Packed(panels) => panels.read_output(output, row),
         }
     }
 
@@ -179,13 +252,15 @@ impl Linear {
         let (k, n) = (self.inputs, self.outputs);
         let rows = x.len() / k;
         assert_eq!((x.len(), out.len()), (rows * k, rows * n));
+        let input = self.prepare(isa, x);
         let out = Shared::new(out);
-        self.tiles(isa, pool, x, &|row, output, tile| {
-            for (r, values) in tile.iter().enumerate() {
-                // SAFETY: each thread visits outputs of its own range, each tile once.
+        pool.run_ranges(n, PANEL, &|outputs| {
+            self.range(isa, &input, outputs, &mut |row, output, values| {
+                // SAFETY: each thread visits outputs of its own range, each once.
                 #[expect(unsafe_code, reason = "threads write columns of their own")]
-                unsafe { out.slice((row + r) * n + output, values.len()) }.copy_from_slice(values);
-            }
+                let place = unsafe { out.slice(row * n + output, values.len()) };
+                place.copy_from_slice(values);
+            });
         });
     }
 
@@ -194,22 +269,20 @@ impl Linear {
     pub fn argmax(&self, isa: Isa, pool: &mut Pool, x: &[f32], best: &mut [Best]) {
         let rows = x.len() / self.inputs;
         assert_eq!((x.len(), best.len()), (rows * self.inputs, rows));
+        let input = self.prepare(isa, x);
         let threads = pool.threads();
         // One result per thread and row; a thread's outputs ascend, and so do the threads'.
         let mut partial = vec![Best::NONE; threads * rows];
         let shared = Shared::new(&mut partial);
-        let share = self.outputs.div_ceil(COLUMNS).div_ceil(threads) * COLUMNS;
+        let share = self.outputs.div_ceil(PANEL).div_ceil(threads) * PANEL;
+        let end = |thread: usize| (thread * share).min(self.outputs);
         pool.run(&|thread| {
-            let outputs =
-                (thread * share).min(self.outputs)..((thread + 1) * share).min(self.outputs);
             // SAFETY: each thread has its own `rows` entries.
             #[expect(unsafe_code, reason = "threads write results of their own")]
             let best = unsafe { shared.slice(thread * rows, rows) };
-            self.range(isa, x, outputs, &mut |row, output, tile: &[&[f32]]| {
-                for (r, values) in tile.iter().enumerate() {
-                    for (c, &value) in values.iter().enumerate() {
-                        best[row + r].offer((output + c) as u32, value);
-                    }
+            self.range(isa, &input, end(thread)..end(thread + 1), &mut |row, output, values| {
+                for (c, &value) in values.iter().enumerate() {
+                    best[row].offer((output + c) as u32, value);
                 }
             });
         });
@@ -225,41 +298,60 @@ impl Linear {
         }
     }
 
-    /// Runs all tiles on all threads, outputs split between them.
-    fn tiles(&self, isa: Isa, pool: &mut Pool, x: &[f32], sink: &SharedSink<'_>) {
-        pool.run_ranges(self.outputs, COLUMNS, &|outputs| {
-            self.range(isa, x, outputs, &mut |row, output, tile| sink(row, output, tile));
-        });
-    }
-
-    /// Runs all tiles of a range of outputs. `sink(row, output, tile)` gets the values of
-    /// `tile.len()` rows from `row` on and a few outputs from `output` on; for one row,
-    /// outputs ascend.
-    fn range(&self, isa: Isa, x: &[f32], outputs: Range<usize>, sink: &mut Sink<'_>) {
-        let k = self.inputs;
-        let mut values = [[0.0; COLUMNS]; ROWS];
-        // All rows pass a handful of outputs while these lie in the first-level cache.
-        for output in outputs.clone().step_by(COLUMNS) {
-            let columns = COLUMNS.min(outputs.end - output);
-            let weights = output * k..(output + columns) * k;
-            for (tile, x) in x.chunks(ROWS * k).enumerate() {
-                let rows = x.len() / k;
-                match &self.weights {
-                    Weights::F32(w) => {
-                        kernel::tile_f32(isa, x, &w[weights.clone()], k, &mut values)
-                    }
-                    Weights::Bf16(w) => {
-                        kernel::tile_bf16(isa, x, &w[weights.clone()], k, &mut values)
-                    }
-                }
-                let mut tile_rows: [&[f32]; ROWS] = [&[]; ROWS];
-                for (slot, row) in tile_rows.iter_mut().zip(&values[..rows]) {
-                    *slot = &row[..columns];
-                }
-                sink(tile * ROWS, output, &tile_rows[..rows]);
+    /// The activations as the kernels of this format take them.
+    fn prepare<'a>(&self, isa: Isa, x: &'a [f32]) -> Input<'a> {
+        match &self.weights {
+            Weights::F32(_) | Weights::Bf16(_) => Input::Float(x),
+            Weights::Packed(_) => {
+                let mut activations = Activations::default();
+                activations.quantize(isa, x, self.inputs);
+                Input::Eight(activations)
             }
         }
     }
+
+    /// Computes a range of outputs, beginning on a panel, for all rows. For one row,
+    /// outputs ascend.
+    fn range(&self, isa: Isa, input: &Input<'_>, outputs: Range<usize>, sink: &mut Sink<'_>) {
+        match (&self.weights, input) {
+            (Weights::F32(w), Input::Float(x)) => {
+                float::range_f32(isa, x, w, self.inputs, outputs, sink);
+            }
+            (Weights::Bf16(w), Input::Float(x)) => {
+                float::range_bf16(isa, x, w, self.inputs, outputs, sink);
+            }
+            (Weights::Packed(panels), Input::Eight(activations)) => {
+                for first in (0..activations.rows()).step_by(ROW_BLOCK) {
+                    let rows = first..(first + ROW_BLOCK).min(activations.rows());
+                    for panel in outputs.start / PANEL..outputs.end.div_ceil(PANEL) {
+                        let output = panel * PANEL;
+                        let lanes = PANEL.min(self.outputs - output);
+                        packed::panel(
+                            isa,
+                            panels,
+                            panel,
+                            activations,
+                            rows.clone(),
+                            &mut |row, values| {
+                                sink(row, output, &values[..lanes]);
+                            },
+                        );
+                    }
+                }
+            }
+            _ => unreachable!("`prepare` made the input for this format"),
+        }
+    }
+}
+
+/// Rows per piece while loading: some ten microseconds of work.
+const LOAD_ROWS: usize = 16;
+
+/// Activations, prepared for a format.
+enum Input<'a> {
+    /// `(R, K)`
+    Float(&'a [f32]),
+    Eight(Activations),
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use cllm_kernels::norm::{rms_norm, rms_norm_in_place};
 use cllm_kernels::rope::rotate;
 use cllm_kernels::{Best, Format, HeadShape, Isa, KvStore, Linear, Pool, Query, RopeTable};
 
+use crate::compute::Compute;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::weights::Checkpoint;
@@ -35,7 +36,6 @@ pub struct Llama {
     config: ModelConfig,
     context: usize,
     weights: Weights,
-    format: Format,
     isa: Isa,
     pool: Pool,
     rope: RopeTable,
@@ -66,16 +66,16 @@ impl Llama {
     pub fn load(
         checkpoint: &Checkpoint,
         config: ModelConfig,
-        format: Format,
+        compute: Compute,
         isa: Isa,
         mut pool: Pool,
         context: Option<usize>,
     ) -> Result<Self, ModelError> {
-        let weights = Weights::load(checkpoint, &config, format, &mut pool)?;
+        let weights = Weights::load(checkpoint, &config, compute, &mut pool)?;
         let rope = RopeTable::new(rope::frequencies(&config));
         let context = config.context_length.min(context.unwrap_or(usize::MAX));
         let scratch = Scratch::default();
-        Ok(Self { config, context, weights, format, isa, pool, rope, scratch })
+        Ok(Self { config, context, weights, isa, pool, rope, scratch })
     }
 
     /// Shapes and flags.
@@ -83,9 +83,9 @@ impl Llama {
         &self.config
     }
 
-    /// How the matrices are stored.
-    pub fn format(&self) -> Format {
-        self.format
+    /// How the matrices are stored: usually one format, and another for the LM head.
+    pub fn formats(&self) -> Vec<Format> {
+        self.weights.formats()
     }
 
     /// The instruction set in use.

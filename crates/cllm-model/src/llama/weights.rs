@@ -4,10 +4,9 @@
 //! gate and up. A forward then takes one parallel step for each, and reads its
 //! activations once.
 
-use std::ops::Range;
+use cllm_kernels::{Format, FourBits, Linear, Pool, Source};
 
-use cllm_kernels::{Format, Linear, Pool};
-
+use crate::compute::Compute;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::weights::{Checkpoint, RotaryLayout, TensorView};
@@ -50,10 +49,10 @@ impl Weights {
     pub(super) fn load(
         checkpoint: &Checkpoint,
         config: &ModelConfig,
-        format: Format,
+        compute: Compute,
         pool: &mut Pool,
     ) -> Result<Self, ModelError> {
-        let mut reader = Reader { checkpoint, config, format, pool };
+        let mut reader = Reader { checkpoint, config, compute, pool };
         let (v, d) = (config.vocab_size, config.hidden_size);
         let layers = (0..config.num_layers).map(|i| reader.layer(i)).collect::<Result<_, _>>()?;
         let norm = reader.vector("model.norm.weight", d)?;
@@ -72,6 +71,19 @@ impl Weights {
     /// The embedding of a token, shape `(D,)`.
     pub(super) fn embed(&self, token: usize, row: &mut [f32]) {
         self.embedding.as_ref().unwrap_or(&self.head).read_output(token, row);
+    }
+
+    /// The formats of the matrices that a forward streams, each once, layers first.
+    pub(super) fn formats(&self) -> Vec<Format> {
+        let mut formats = Vec::new();
+        let layers = self.layers.iter();
+        let all = layers.flat_map(|l| [&l.qkv, &l.output, &l.gate_up, &l.down]);
+        for linear in all.chain([&self.head]) {
+            if !formats.contains(&linear.format()) {
+                formats.push(linear.format());
+            }
+        }
+        formats
     }
 
     /// Bytes of the matrices that one forward streams: all but an untied embedding.
@@ -101,7 +113,7 @@ impl Part {
 struct Reader<'a> {
     checkpoint: &'a Checkpoint,
     config: &'a ModelConfig,
-    format: Format,
+    compute: Compute,
     pool: &'a mut Pool,
 }
 
@@ -153,17 +165,31 @@ impl<'a> Reader<'a> {
             .map(|part| self.tensor(&part.name, &[part.outputs, inputs]))
             .collect::<Result<Vec<_>, _>>()?;
         let outputs = parts.iter().map(|part| part.outputs).sum();
-        let mut linear = Linear::zeros(outputs, inputs, self.format);
-        let mut next = 0;
-        for (part, tensor) in parts.iter().zip(&tensors) {
-            let range: Range<usize> = next..next + part.outputs;
-            next = range.end;
-            let layout = self.checkpoint.rotary_layout();
-            linear.load(range, self.pool, &|output, row| {
-                let stored = stored_row(output, part.rotary, layout);
-                tensor.read_f32(stored..stored + 1, row);
-            });
-        }
+        // The embedding and the head are the only matrices that do not belong to a layer.
+        let is_head = parts.iter().all(|part| !part.name.contains(".layers."));
+        let format = self.compute.format(&tensors, is_head);
+        let layout = self.checkpoint.rotary_layout();
+        // The tensor and its row that hold an output of the whole.
+        let find = |mut output: usize| {
+            let mut part = 0;
+            while output >= parts[part].outputs {
+                output -= parts[part].outputs;
+                part += 1;
+            }
+            (&tensors[part], stored_row(output, parts[part].rotary, layout))
+        };
+        let float = |output: usize, row: &mut [f32]| {
+            let (tensor, stored) = find(output);
+            tensor.read_f32(stored..stored + 1, row);
+        };
+        let four_bits = |output: usize, row: FourBits<'_>| {
+            let (tensor, stored) = find(output);
+            tensor.read_four_bits(stored, row);
+        };
+        let as_stored = format == Format::W4 && tensors.iter().all(TensorView::has_four_bits);
+        let source = if as_stored { Source::FourBits(&four_bits) } else { Source::Float(&float) };
+        let mut linear = Linear::zeros(outputs, inputs, format);
+        linear.load(self.pool, &source);
         Ok(linear)
     }
 

@@ -70,7 +70,7 @@ fn each<const B: usize, const N: usize>(
 }
 
 /// The f16 at byte `at`.
-fn half_at(bytes: &[u8], at: usize) -> f32 {
+pub(super) fn half_at(bytes: &[u8], at: usize) -> f32 {
     f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
 }
 
@@ -126,7 +126,7 @@ fn q8_0(b: &[u8; 34], out: &mut [f32; 32]) {
 /// have their 6 bits whole in bytes 0 to 3 (scales) and 4 to 7 (minima). The other four
 /// have their lower four bits in bytes 8 to 11, scale below minimum, and their upper two
 /// on top of the bytes of the first four.
-fn scale_min(s: &[u8], g: usize) -> (f32, f32) {
+pub(super) fn scale_min(s: &[u8], g: usize) -> (f32, f32) {
     let (scale, min) = if g < 4 {
         (s[g] & 63, s[g + 4] & 63)
     } else {

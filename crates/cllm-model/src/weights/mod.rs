@@ -6,6 +6,7 @@
 
 mod dequant;
 mod dtype;
+mod four_bits;
 pub mod gguf;
 mod names;
 mod safetensors;
@@ -13,6 +14,8 @@ mod safetensors;
 use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+
+use cllm_kernels::FourBits;
 
 pub use self::dtype::DType;
 pub use self::gguf::Gguf;
@@ -69,14 +72,30 @@ impl TensorView<'_> {
         self.shape.last().copied().unwrap_or(1)
     }
 
+    /// Whether its weights are four-bit integers with a scale and a minimum per 32.
+    pub fn has_four_bits(&self) -> bool {
+        four_bits::fits(self.dtype)
+    }
+
+    /// The integers, scales and minima of one row of a four-bit tensor, as stored.
+    ///
+    /// # Panics
+    /// If the tensor is of another type, the row out of bounds or `out` of another length.
+    pub fn read_four_bits(&self, row: usize, out: FourBits<'_>) {
+        four_bits::read(self.dtype, self.row_bytes(row..row + 1), out);
+    }
+
     /// Converts rows to f32: `out` has `rows.len() * row_len()` elements.
     ///
     /// # Panics
     /// If `rows` is out of bounds or `out` has another length.
     pub fn read_f32(&self, rows: Range<usize>, out: &mut [f32]) {
+        dequant::dequantize(self.dtype, self.row_bytes(rows), out);
+    }
+
+    fn row_bytes(&self, rows: Range<usize>) -> &[u8] {
         let row_bytes = self.row_len() / self.dtype.block_len() * self.dtype.block_bytes();
-        let data = &self.data[rows.start * row_bytes..rows.end * row_bytes];
-        dequant::dequantize(self.dtype, data, out);
+        &self.data[rows.start * row_bytes..rows.end * row_bytes]
     }
 }
 

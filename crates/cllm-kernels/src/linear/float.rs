@@ -4,15 +4,18 @@
 //! registers of AVX-512. Each sum runs over K alone, so its value does not depend on the
 //! size of the tile.
 
+use std::ops::Range;
+
 use half::bf16;
 
-use crate::isa::multiversion;
+use super::Sink;
+use crate::isa::{Isa, multiversion};
 use crate::lanes::{LANES, Lanes};
 
 /// Rows of a tile.
-pub(super) const ROWS: usize = 4;
+const ROWS: usize = 4;
 /// Outputs of a tile.
-pub(super) const COLUMNS: usize = 4;
+const COLUMNS: usize = 4;
 
 /// A weight as it is stored.
 trait Weight: Copy {
@@ -34,16 +37,60 @@ impl Weight for bf16 {
     }
 }
 
+/// Runs all tiles of a range of outputs for all rows of `x`, shape `(R, k)`.
+pub(super) fn range_f32(
+    isa: Isa,
+    x: &[f32],
+    w: &[f32],
+    k: usize,
+    outputs: Range<usize>,
+    sink: &mut Sink<'_>,
+) {
+    tiles(x, k, outputs, sink, |x, c, out| tile_f32(isa, x, &w[c.start * k..c.end * k], k, out));
+}
+
+/// As [`range_f32`], for bf16 weights.
+pub(super) fn range_bf16(
+    isa: Isa,
+    x: &[f32],
+    w: &[bf16],
+    k: usize,
+    outputs: Range<usize>,
+    sink: &mut Sink<'_>,
+) {
+    tiles(x, k, outputs, sink, |x, c, out| tile_bf16(isa, x, &w[c.start * k..c.end * k], k, out));
+}
+
+fn tiles(
+    x: &[f32],
+    k: usize,
+    outputs: Range<usize>,
+    sink: &mut Sink<'_>,
+    tile: impl Fn(&[f32], Range<usize>, &mut [[f32; COLUMNS]; ROWS]),
+) {
+    let mut values = [[0.0; COLUMNS]; ROWS];
+    // All rows pass a handful of outputs while these lie in the first-level cache.
+    for output in outputs.clone().step_by(COLUMNS) {
+        let columns = output..(output + COLUMNS).min(outputs.end);
+        for (i, x) in x.chunks(ROWS * k).enumerate() {
+            tile(x, columns.clone(), &mut values);
+            for (r, row) in values[..x.len() / k].iter().enumerate() {
+                sink(i * ROWS + r, output, &row[..columns.len()]);
+            }
+        }
+    }
+}
+
 multiversion! {
     /// `out[r][c] = x_r . w_c` for f32 weights: `x` is `(rows, k)`, `w` is `(columns, k)`.
-    pub(super) fn tile_f32(x: &[f32], w: &[f32], k: usize, out: &mut [[f32; COLUMNS]; ROWS]) {
+    fn tile_f32(x: &[f32], w: &[f32], k: usize, out: &mut [[f32; COLUMNS]; ROWS]) {
         tile(x, w, k, out);
     }
 }
 
 multiversion! {
     /// `out[r][c] = x_r . w_c` for bf16 weights: `x` is `(rows, k)`, `w` is `(columns, k)`.
-    pub(super) fn tile_bf16(x: &[f32], w: &[bf16], k: usize, out: &mut [[f32; COLUMNS]; ROWS]) {
+    fn tile_bf16(x: &[f32], w: &[bf16], k: usize, out: &mut [[f32; COLUMNS]; ROWS]) {
         tile(x, w, k, out);
     }
 }
