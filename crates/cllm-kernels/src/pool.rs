@@ -1,60 +1,78 @@
 //! A persistent pool of threads for work measured in microseconds.
 //!
-//! A forward of a small model is some two hundred parallel steps of ten to a hundred
+//! A forward of a small model is some two hundred parallel steps of five to a hundred
 //! microseconds. Starting threads, or sleeping and waking them, would cost more than the
 //! work, so workers spin for a short while after each step, and then park: a machine
-//! that does something else between two tokens is not kept busy. The caller is thread 0
-//! and works too.
+//! that does something else between two tokens is not kept busy.
+//!
+//! A step is cut into pieces that threads take from a counter, the caller among them. The
+//! caller waits only for workers that have *entered* the step: one that the system has
+//! not scheduled in time finds the step closed, and costs nothing. So a core that is
+//! taken away costs its share of the speed and not a time slice at every step, which is
+//! what a barrier of all threads would pay.
+//!
+//! Which thread computes a piece never matters to its result.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::shared::Shared;
 
-/// How often a waiting thread looks before it parks: about 50 microseconds, longer than
-/// the gap between two steps of a forward, far shorter than a time slice.
+/// How often a waiting worker looks before it parks: some 50 microseconds, longer than the
+/// gap between two steps of a forward, far shorter than a time slice.
 const SPINS: usize = 2_000;
 
-/// One step: called with each thread's index.
-type Job = *const (dyn Fn(usize) + Sync);
+/// How many pieces per thread a step is cut into: few enough for the counter to stay
+/// cheap, enough for threads to end at about the same time.
+const PIECES_PER_THREAD: usize = 4;
 
-/// A raw pointer that may cross threads; see the SAFETY comments at its uses.
-struct JobSlot(Option<Job>);
+/// One step, shared with the workers while it is open.
+struct Step<'a> {
+    job: &'a (dyn Fn(usize) + Sync),
+    pieces: usize,
+    next: AtomicUsize,
+    panicked: AtomicBool,
+}
 
-// SAFETY: the pointee is Sync, and `Pool::run` keeps it alive until no worker uses it.
-#[expect(unsafe_code, reason = "a borrowed closure is handed to other threads")]
-unsafe impl Send for JobSlot {}
+impl Step<'_> {
+    /// Takes pieces until there are none.
+    fn work(&self) {
+        loop {
+            let piece = self.next.fetch_add(1, Ordering::Relaxed);
+            if piece >= self.pieces {
+                return;
+            }
+            (self.job)(piece);
+        }
+    }
+}
+
+/// In `State::gate`: the step is open.
+const OPEN: u64 = 1;
+/// In `State::gate`: one worker inside the step, in 15 bits.
+const INSIDE: u64 = 2;
+/// In `State::gate`: one step, in the upper 48 bits.
+const GENERATION: u64 = 1 << 16;
 
 struct State {
-    job: Mutex<JobSlot>,
-    /// Counts steps; a change means that a new job is in the slot.
-    step: AtomicUsize,
-    /// Workers that have not finished the current step.
-    running: AtomicUsize,
-    wake: Condvar,
-    done: Condvar,
-    panicked: AtomicBool,
+    /// Generation of the step, workers inside it, and whether it is open.
+    gate: AtomicU64,
+    /// The step, valid for those inside the gate.
+    step: AtomicPtr<()>,
     stop: AtomicBool,
+    /// Workers that are parked or about to.
+    sleepers: AtomicUsize,
+    lock: Mutex<()>,
+    wake: Condvar,
 }
 
 impl State {
-    fn new() -> Arc<Self> {
-        Arc::new(Self {
-            job: Mutex::new(JobSlot(None)),
-            step: AtomicUsize::new(0),
-            running: AtomicUsize::new(0),
-            wake: Condvar::new(),
-            done: Condvar::new(),
-            panicked: AtomicBool::new(false),
-            stop: AtomicBool::new(false),
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, JobSlot> {
-        // A job never runs under this lock, so a poisoned lock still holds valid data.
-        self.job.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, ()> {
+        // The lock guards no data, so a panic under it leaves nothing broken.
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +98,7 @@ impl Pool {
         for index in 1..threads.max(1) {
             let state = Arc::clone(&pool.state);
             let name = format!("cllm-{index}");
-            let worker = std::thread::Builder::new().name(name).spawn(move || work(&state, index));
+            let worker = std::thread::Builder::new().name(name).spawn(move || work(&state));
             // On failure `pool` is dropped here, which ends the workers already started.
             pool.workers.push(worker?);
         }
@@ -89,7 +107,15 @@ impl Pool {
 
     /// The caller's thread alone: nothing to start, nothing that can fail.
     pub fn single() -> Self {
-        Self { state: State::new(), workers: Vec::new() }
+        let state = State {
+            gate: AtomicU64::new(0),
+            step: AtomicPtr::new(std::ptr::null_mut()),
+            stop: AtomicBool::new(false),
+            sleepers: AtomicUsize::new(0),
+            lock: Mutex::new(()),
+            wake: Condvar::new(),
+        };
+        Self { state: Arc::new(state), workers: Vec::new() }
     }
 
     /// As many threads as this process may use: cores, CPU affinity and cgroup quota.
@@ -102,99 +128,89 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `job(i)` once for every thread index i, each on its own thread, and returns
-    /// when all have finished.
+    /// Calls `job(i)` once for every `i` in `0..pieces`, on any thread, in any order, and
+    /// returns when all have finished.
     ///
     /// # Panics
-    /// If `job` panics on any thread.
-    pub fn run(&mut self, job: &(dyn Fn(usize) + Sync)) {
-        if self.workers.is_empty() {
-            return job(0);
+    /// If `job` panics; the other pieces may then be left undone.
+    pub fn run(&mut self, pieces: usize, job: &(dyn Fn(usize) + Sync)) {
+        let step =
+            Step { job, pieces, next: AtomicUsize::new(0), panicked: AtomicBool::new(false) };
+        if self.workers.is_empty() || pieces <= 1 {
+            return step.work();
         }
         let state = &*self.state;
-        // SAFETY: only the lifetime changes. Workers use the pointer between the store
-        // below and their decrement of `running`; `Finish` waits for the last decrement
-        // before this function returns or unwinds, so the borrow outlives every use.
-        #[expect(unsafe_code, reason = "lends a closure to the workers for one step")]
-        let job_ptr: Job = unsafe { std::mem::transmute::<&(dyn Fn(usize) + Sync), Job>(job) };
-        {
-            let mut slot = state.lock();
-            slot.0 = Some(job_ptr);
-            state.running.store(self.workers.len(), Ordering::Relaxed);
-            state.step.fetch_add(1, Ordering::Release);
+        state.step.store(std::ptr::from_ref(&step).cast_mut().cast(), Ordering::Relaxed);
+        let gate = state.gate.load(Ordering::Relaxed);
+        // Sequentially consistent, as is a sleeper's announcement: one of the two sees the
+        // other, so no worker sleeps through a step that nobody wakes it for.
+        state.gate.store(gate + GENERATION + OPEN, Ordering::SeqCst);
+        if state.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(state.lock());
+            state.wake.notify_all();
         }
-        // Notifying without sleepers is one atomic load.
-        state.wake.notify_all();
-        let finish = Finish(state);
-        job(0);
-        drop(finish);
+        let own = catch_unwind(AssertUnwindSafe(|| step.work()));
+        // Nobody enters from here on; whoever is inside may still use the step.
+        state.gate.fetch_and(!OPEN, Ordering::AcqRel);
+        let mut spins = 0;
+        while state.gate.load(Ordering::Acquire) % GENERATION != 0 {
+            spins += 1;
+            if spins < SPINS {
+                std::hint::spin_loop();
+            } else {
+                // A worker lost its core in the middle of a piece: let it have this one.
+                std::thread::yield_now();
+            }
+        }
+        if let Err(panic) = own {
+            resume_unwind(panic);
+        }
         assert!(
-            !state.panicked.swap(false, Ordering::Relaxed),
+            !step.panicked.load(Ordering::Relaxed),
             "a worker thread panicked; its message is above"
         );
     }
 
-    /// Splits `0..len` into one contiguous range per thread, in multiples of `grain`
-    /// (but for the end), and calls `job` on each that is not empty.
-    pub fn run_ranges(
-        &mut self,
-        len: usize,
-        grain: usize,
-        job: &(dyn Fn(std::ops::Range<usize>) + Sync),
-    ) {
-        let threads = self.threads();
+    /// Splits `0..len` into ranges that begin on multiples of `grain` and calls `job` on
+    /// each; a few ranges per thread.
+    pub fn run_ranges(&mut self, len: usize, grain: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
+        let ranges = self.ranges(len, grain);
+        self.run(ranges.len(), &|i| job(ranges.get(i)));
+    }
+
+    /// How [`Pool::run_ranges`] would split `0..len`.
+    pub fn ranges(&self, len: usize, grain: usize) -> Ranges {
         let grains = len.div_ceil(grain);
-        if grains <= 1 || threads == 1 {
-            if len > 0 {
-                job(0..len);
-            }
-            return;
-        }
-        self.run(&|i| {
-            let start = grains * i / threads * grain;
-            let end = (grains * (i + 1) / threads * grain).min(len);
-            if start < end {
-                job(start..end);
-            }
-        });
+        let pieces = match self.threads() {
+            1 => 1,
+            threads => threads * PIECES_PER_THREAD,
+        };
+        Ranges { len, grain, grains, pieces: pieces.min(grains) }
     }
 
     /// Cuts `data` into pieces of `chunk` elements (the last may be shorter) and calls
-    /// `job(i, piece)` on each. Threads take the next piece when they are free, so pieces
-    /// may differ in cost.
+    /// `job(i, piece)` on each.
     pub fn for_each_chunk<T: Send>(
         &mut self,
         data: &mut [T],
         chunk: usize,
         job: &(dyn Fn(usize, &mut [T]) + Sync),
     ) {
-        let (len, pieces) = (data.len(), data.len().div_ceil(chunk));
-        if pieces <= 1 || self.threads() == 1 {
-            return data.chunks_mut(chunk).enumerate().for_each(|(i, piece)| job(i, piece));
-        }
+        let len = data.len();
         let shared = Shared::new(data);
-        let next = AtomicUsize::new(0);
-        self.run(&|_| {
-            loop {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                if i >= pieces {
-                    break;
-                }
-                let start = i * chunk;
-                // SAFETY: the counter gives each piece to one thread, and pieces are disjoint.
-                #[expect(unsafe_code, reason = "threads write pieces of their own")]
-                job(i, unsafe { shared.slice(start, chunk.min(len - start)) });
-            }
+        self.run(len.div_ceil(chunk), &|i| {
+            let start = i * chunk;
+            // SAFETY: each piece is taken once, and pieces are disjoint.
+            #[expect(unsafe_code, reason = "threads write pieces of their own")]
+            job(i, unsafe { shared.slice(start, chunk.min(len - start)) });
         });
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        {
-            let _slot = self.state.lock();
-            self.state.stop.store(true, Ordering::Release);
-        }
+        self.state.stop.store(true, Ordering::SeqCst);
+        drop(self.state.lock());
         self.state.wake.notify_all();
         for worker in self.workers.drain(..) {
             // Workers catch the panics of their jobs, so there is nothing to report.
@@ -203,63 +219,83 @@ impl Drop for Pool {
     }
 }
 
-/// Waits, when dropped, for all workers to finish the step; also while unwinding.
-struct Finish<'a>(&'a State);
+/// A split of `0..len` into nearly equal ranges.
+#[derive(Debug, Clone, Copy)]
+pub struct Ranges {
+    len: usize,
+    grain: usize,
+    grains: usize,
+    pieces: usize,
+}
 
-impl Drop for Finish<'_> {
-    fn drop(&mut self) {
-        for _ in 0..SPINS {
-            if self.0.running.load(Ordering::Acquire) == 0 {
-                return;
-            }
-            std::hint::spin_loop();
-        }
-        let mut slot = self.0.lock();
-        while self.0.running.load(Ordering::Acquire) != 0 {
-            slot = self.0.done.wait(slot).unwrap_or_else(PoisonError::into_inner);
-        }
+impl Ranges {
+    /// Number of ranges; none is empty.
+    pub fn len(&self) -> usize {
+        self.pieces
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces == 0
+    }
+
+    /// Range `i`; they ascend.
+    pub fn get(&self, i: usize) -> Range<usize> {
+        let edge = |i: usize| (self.grains * i / self.pieces * self.grain).min(self.len);
+        edge(i)..edge(i + 1)
     }
 }
 
 /// The life of a worker.
-fn work(state: &State, index: usize) {
+fn work(state: &State) {
     let mut seen = 0;
-    while let Some(job) = next_job(state, &mut seen) {
-        // SAFETY: `Pool::run` waits for this worker's decrement of `running` below, so
-        // what the pointer borrows is alive.
-        #[expect(unsafe_code, reason = "uses the closure lent by Pool::run")]
-        let job = unsafe { &*job };
-        if catch_unwind(AssertUnwindSafe(|| job(index))).is_err() {
-            state.panicked.store(true, Ordering::Relaxed);
+    while let Some(generation) = enter(state, seen) {
+        seen = generation;
+        // SAFETY: `run` stored the pointer before it opened the gate, and waits for this
+        // worker to leave before the step goes out of scope.
+        #[expect(unsafe_code, reason = "uses the step lent by Pool::run")]
+        let step = unsafe { &*state.step.load(Ordering::Relaxed).cast::<Step<'_>>() };
+        if catch_unwind(AssertUnwindSafe(|| step.work())).is_err() {
+            step.panicked.store(true, Ordering::Relaxed);
         }
-        if state.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Taking the lock orders this after the caller's check, so it cannot miss it.
-            drop(state.lock());
-            state.done.notify_one();
-        }
+        state.gate.fetch_sub(INSIDE, Ordering::Release);
     }
 }
 
-/// Waits for a step after `seen`: spins, then parks. `None` when the pool ends.
-fn next_job(state: &State, seen: &mut usize) -> Option<Job> {
+/// Enters the next open step after generation `seen` and returns its generation; spins,
+/// then parks. `None` when the pool ends.
+fn enter(state: &State, seen: u64) -> Option<u64> {
     for _ in 0..SPINS {
-        if state.step.load(Ordering::Acquire) != *seen {
-            break;
+        if let Some(generation) = try_enter(state, seen) {
+            return Some(generation);
         }
         std::hint::spin_loop();
     }
-    let mut slot = state.lock();
-    loop {
-        if state.stop.load(Ordering::Acquire) {
-            return None;
+    let mut guard = state.lock();
+    state.sleepers.fetch_add(1, Ordering::SeqCst);
+    let entered = loop {
+        if state.stop.load(Ordering::SeqCst) {
+            break None;
         }
-        let step = state.step.load(Ordering::Acquire);
-        if step != *seen {
-            *seen = step;
-            return slot.0;
+        if let Some(generation) = try_enter(state, seen) {
+            break Some(generation);
         }
-        slot = state.wake.wait(slot).unwrap_or_else(PoisonError::into_inner);
-    }
+        guard = state.wake.wait(guard).unwrap_or_else(PoisonError::into_inner);
+    };
+    state.sleepers.fetch_sub(1, Ordering::SeqCst);
+    entered
+}
+
+/// Enters the step if it is open and not the one just left.
+fn try_enter(state: &State, seen: u64) -> Option<u64> {
+    let gate = state.gate.load(Ordering::SeqCst);
+    let generation = gate / GENERATION;
+    let open = gate & OPEN != 0 && generation != seen;
+    let inside = gate + INSIDE;
+    // Acquire pairs with the store that opened the gate: the step is visible inside.
+    let entered = open
+        && state.gate.compare_exchange(gate, inside, Ordering::Acquire, Ordering::Relaxed).is_ok();
+    entered.then_some(generation)
 }
 
 #[cfg(test)]
@@ -267,26 +303,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_index_runs_once_per_step() {
+    fn every_piece_runs_once_per_step() {
         for threads in [1, 2, 3, 5] {
             let mut pool = Pool::new(threads).unwrap();
-            let counts: Vec<_> = (0..threads).map(|_| AtomicUsize::new(0)).collect();
-            for _ in 0..1_000 {
-                pool.run(&|i| {
-                    counts[i].fetch_add(1, Ordering::Relaxed);
-                });
+            for pieces in [0, 1, 2, 7, 100] {
+                let counts: Vec<_> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
+                for _ in 0..300 {
+                    pool.run(pieces, &|i| {
+                        counts[i].fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+                assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 300));
             }
-            assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 1_000));
         }
     }
 
     #[test]
-    fn ranges_cover_everything_once_and_end_on_grains() {
+    fn ranges_cover_everything_once_and_begin_on_grains() {
         let mut pool = Pool::new(3).unwrap();
-        for (len, grain) in [(0, 4), (1, 4), (7, 4), (8, 4), (100, 16), (101, 1)] {
+        for (len, grain) in [(0, 4), (1, 4), (7, 4), (8, 4), (100, 16), (1000, 1)] {
             let hits: Vec<_> = (0..len).map(|_| AtomicUsize::new(0)).collect();
             pool.run_ranges(len, grain, &|range| {
-                assert!(range.start.is_multiple_of(grain));
+                assert!(range.start.is_multiple_of(grain) && !range.is_empty());
                 for i in range {
                     hits[i].fetch_add(1, Ordering::Relaxed);
                 }
@@ -309,16 +347,34 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_a_worker_reaches_the_caller_and_the_pool_lives_on() {
+    fn parked_workers_wake_up() {
         let mut pool = Pool::new(2).unwrap();
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            pool.run(&|i| assert_ne!(i, 1, "wanted by the test"));
-        }));
-        assert!(result.is_err());
+        for _ in 0..20 {
+            // Longer than a worker spins; the step then needs both threads to end.
+            std::thread::sleep(std::time::Duration::from_millis(2));
+            let arrived = AtomicUsize::new(0);
+            pool.run(2, &|_| {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                while arrived.load(Ordering::SeqCst) < 2 {
+                    std::thread::yield_now();
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_on_any_thread_reaches_the_caller_and_the_pool_lives_on() {
+        let mut pool = Pool::new(2).unwrap();
+        for bad in 0..4 {
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                pool.run(4, &|i| assert_ne!(i, bad, "wanted by the test"));
+            }));
+            assert!(result.is_err());
+        }
         let ran = AtomicUsize::new(0);
-        pool.run(&|_| {
+        pool.run(4, &|_| {
             ran.fetch_add(1, Ordering::Relaxed);
         });
-        assert_eq!(ran.load(Ordering::Relaxed), 2);
+        assert_eq!(ran.load(Ordering::Relaxed), 4);
     }
 }

@@ -270,17 +270,15 @@ impl Linear {
         let rows = x.len() / self.inputs;
         assert_eq!((x.len(), best.len()), (rows * self.inputs, rows));
         let input = self.prepare(isa, x);
-        let threads = pool.threads();
-        // One result per thread and row; a thread's outputs ascend, and so do the threads'.
-        let mut partial = vec![Best::NONE; threads * rows];
+        // One result per range of outputs and row; ranges ascend.
+        let ranges = pool.ranges(self.outputs, PANEL);
+        let mut partial = vec![Best::NONE; ranges.len() * rows];
         let shared = Shared::new(&mut partial);
-        let share = self.outputs.div_ceil(PANEL).div_ceil(threads) * PANEL;
-        let end = |thread: usize| (thread * share).min(self.outputs);
-        pool.run(&|thread| {
-            // SAFETY: each thread has its own `rows` entries.
+        pool.run(ranges.len(), &|i| {
+            // SAFETY: each range has its own `rows` entries.
             #[expect(unsafe_code, reason = "threads write results of their own")]
-            let best = unsafe { shared.slice(thread * rows, rows) };
-            self.range(isa, &input, end(thread)..end(thread + 1), &mut |row, output, values| {
+            let best = unsafe { shared.slice(i * rows, rows) };
+            self.range(isa, &input, ranges.get(i), &mut |row, output, values| {
                 for (c, &value) in values.iter().enumerate() {
                     best[row].offer((output + c) as u32, value);
                 }
@@ -288,8 +286,7 @@ impl Linear {
         });
         for (row, best) in best.iter_mut().enumerate() {
             *best = Best::NONE;
-            for thread in 0..threads {
-                let part = partial[thread * rows + row];
+            for part in partial.chunks_exact(rows).map(|best| best[row]) {
                 best.nan |= part.nan;
                 if part.value > best.value {
                     (best.index, best.value) = (part.index, part.value);
