@@ -31,7 +31,7 @@ impl Compute {
 
     /// The storage format of a matrix made of `parts`; `is_head` for the embedding and the
     /// LM head.
-    pub(crate) fn format(self, parts: &[TensorView<'_>], is_head: bool) -> Format {
+    pub fn format(self, parts: &[TensorView<'_>], is_head: bool) -> Format {
         match self {
             Self::F32 => Format::F32,
             Self::Bf16 => Format::Bf16,

@@ -11,7 +11,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use cllm_decode::{CausalLm, Request, Sequence, Token, ar};
-use cllm_model::{LoadOptions, Model};
+use cllm_model::{Compute, LoadOptions, Model};
 use serde::Deserialize;
 
 /// A difference at a larger margin than this is a bug. Logits of this model go up to about
@@ -36,7 +36,9 @@ struct Expected {
 #[expect(clippy::print_stdout, reason = "the agreement is a figure to report, not only a verdict")]
 fn greedy_answers() {
     let path = std::env::var_os("CLLM_TEST_MODEL").expect("CLLM_TEST_MODEL names the model");
-    let mut model = Model::load(&PathBuf::from(path), &LoadOptions::default()).unwrap();
+    // The reference is PyTorch in f32, on the dequantised weights.
+    let options = LoadOptions { compute: Compute::F32, ..LoadOptions::default() };
+    let mut model = Model::load(&PathBuf::from(path), &options).unwrap();
 
     let json = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/smollm2_greedy.json");
     let reference: Reference = serde_json::from_slice(&fs::read(json).unwrap()).unwrap();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use cllm_decode::{Batch, CausalLm, Draft, Jacobi, KvCache, Output, Request, Sequence, Token};
 use cllm_decode::{Want, ar, stream};
-use cllm_model::{LoadOptions, Model};
+use cllm_model::{Compute, LoadOptions, Model};
 use serde::Deserialize;
 
 /// The largest difference of a logit from PyTorch's, in units of the standard deviation of
@@ -79,7 +79,9 @@ fn same_bits(a: &[f32], b: &[f32]) -> bool {
 /// Compares one model; everything that is wrong with it goes to `faults`.
 fn check(golden: &Golden, faults: &mut Vec<String>) {
     let mut fault = |what: String| faults.push(format!("{}: {what}", golden.name));
-    let mut lm = match Model::load(&folder().join(&golden.name), &LoadOptions::default()) {
+    // PyTorch computed in f32, on the dequantised weights.
+    let options = LoadOptions { compute: Compute::F32, ..LoadOptions::default() };
+    let mut lm = match Model::load(&folder().join(&golden.name), &options) {
         Ok(model) => model.lm,
         Err(error) => return fault(format!("does not load: {error}")),
     };

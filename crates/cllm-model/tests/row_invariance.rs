@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use cllm_decode::{Batch, CausalLm, KvCache, Output, Row, Token, Want};
-use cllm_kernels::{Format, Isa, Pool};
-use cllm_model::Llama;
+use cllm_kernels::{Isa, Pool};
+use cllm_model::{Compute, Llama};
 use cllm_model::weights::Checkpoint;
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
@@ -26,11 +26,11 @@ const MODELS: [&str; 6] = [
     "llama.Q4_0.gguf",
 ];
 
-fn load(name: &str, format: Format, isa: Isa, threads: usize) -> Llama {
+fn load(name: &str, compute: Compute, isa: Isa, threads: usize) -> Llama {
     let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models");
     let checkpoint = Checkpoint::open(&goldens.join(name)).unwrap();
     let config = checkpoint.config().unwrap();
-    Llama::load(&checkpoint, config, format, isa, Pool::new(threads).unwrap(), None).unwrap()
+    Llama::load(&checkpoint, config, compute, isa, Pool::new(threads).unwrap(), None).unwrap()
 }
 
 fn bits(logits: &[f32]) -> Vec<u32> {
@@ -158,14 +158,14 @@ fn check_trees(lm: &mut Llama, oracle: &mut Oracle, dice: &mut Dice, rows: usize
 fn logits_do_not_depend_on_the_company() {
     let (mut rows, mut forwards) = (0, 0);
     for name in MODELS {
-        for format in [Format::F32, Format::Bf16] {
+        for compute in [Compute::F32, Compute::Bf16, Compute::W8, Compute::W4] {
             // One oracle for all instruction sets: they must agree with one another too.
-            let lm = load(name, format, Isa::PORTABLE, 1);
+            let lm = load(name, compute, Isa::PORTABLE, 1);
             let mut oracle = Oracle { lm, known: HashMap::new() };
             for isa in Isa::available() {
                 let mut dice = Dice(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
                 for threads in [1, 2, 3] {
-                    let mut lm = load(name, format, isa, threads);
+                    let mut lm = load(name, compute, isa, threads);
                     let vocab = lm.vocab_size();
                     for _ in 0..4 {
                         let text = dice.text(40, vocab);
@@ -185,16 +185,16 @@ fn logits_do_not_depend_on_the_company() {
 fn five_hundred_rows_equal_one_at_a_time() {
     for name in ["llama-bias-f32", "mistral-window-f32"] {
         let best = *Isa::available().last().unwrap();
-        let mut oracle = Oracle { lm: load(name, Format::F32, best, 1), known: HashMap::new() };
+        let mut oracle = Oracle { lm: load(name, Compute::F32, best, 1), known: HashMap::new() };
         let mut dice = Dice(TestRng::deterministic_rng(RngAlgorithm::ChaCha));
-        let mut lm = load(name, Format::F32, best, 2);
+        let mut lm = load(name, Compute::F32, best, 2);
         check_trees(&mut lm, &mut oracle, &mut dice, 500);
     }
 }
 
 #[test]
 fn a_failed_forward_leaves_the_cache_as_it_was() {
-    let mut lm = load("llama-bias-f32", Format::F32, Isa::PORTABLE, 1);
+    let mut lm = load("llama-bias-f32", Compute::F32, Isa::PORTABLE, 1);
     let mut cache = lm.new_cache();
     let (mut batch, mut output) = (Batch::new(), Output::new());
     batch.push_causal(0, 0, [1, 2, 3], |_| Want::Logits);

@@ -153,8 +153,9 @@ impl Session {
         Machine::here(self.model.lm.threads(), self.model.lm.isa().name())
     }
 
-    /// The format the weights are computed in.
+    /// The formats the weights are computed in, layers first: `w4+w8`.
     pub(crate) fn weights(&self) -> String {
-        self.model.lm.format().to_string()
+        let formats = self.model.lm.formats();
+        formats.iter().map(ToString::to_string).collect::<Vec<_>>().join("+")
     }
 }

@@ -8,7 +8,7 @@ use std::io::Write;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use cllm_kernels::{Format, KvStore};
+use cllm_kernels::KvStore;
 use cllm_model::config::RopeScaling;
 use cllm_model::{ChatTemplate, Checkpoint, GgufTables, ModelConfig, ModelError, Tokenizer};
 use serde::Serialize;
@@ -95,6 +95,10 @@ struct TensorLine {
     dtype: &'static str,
     shape: Vec<usize>,
     bytes: u64,
+    /// The format it is computed in.
+    format: String,
+    /// Bytes once loaded.
+    loaded: u64,
 }
 
 /// Prints the report.
@@ -106,14 +110,18 @@ pub(crate) fn run(arguments: InspectArgs) -> anyhow::Result<()> {
     let config = checkpoint.config().with_context(failed)?;
     let (tokenizer, chat) = texts(&checkpoint).with_context(failed)?;
 
-    let format = run.compute.format(&checkpoint);
     let tensors: Vec<_> = checkpoint
         .tensors()
-        .map(|tensor| TensorLine {
-            name: tensor.name.to_owned(),
-            dtype: tensor.dtype.name(),
-            bytes: tensor.data.len() as u64,
-            shape: tensor.shape,
+        .map(|tensor| {
+            let (format, loaded) = in_memory(&tensor, &config, run.compute);
+            TensorLine {
+                name: tensor.name.to_owned(),
+                dtype: tensor.dtype.name(),
+                bytes: tensor.data.len() as u64,
+                shape: tensor.shape,
+                format,
+                loaded,
+            }
         })
         .collect();
     let positions = config.context_length.min(context.map_or(usize::MAX, Into::into));
@@ -145,7 +153,7 @@ pub(crate) fn run(arguments: InspectArgs) -> anyhow::Result<()> {
         qkv_bias: config.qkv_bias,
         qk_norm: config.qk_norm,
         dtypes: dtypes(&tensors),
-        memory: memory(&config, &tensors, format, positions),
+        memory: memory(&config, &tensors, positions),
         bos_token: config.bos_token.or(tokenizer.bos()).map(named),
         stop_tokens: stops.into_iter().map(named).collect(),
         chat_template: chat.exists(),
@@ -194,25 +202,31 @@ fn dtypes(tensors: &[TensorLine]) -> Vec<DtypeCount> {
     counts
 }
 
-/// Matrices are stored in the compute format, vectors in f32.
-fn memory(
-    config: &ModelConfig,
-    tensors: &[TensorLine],
-    format: Format,
-    positions: usize,
-) -> Memory {
-    let matrix_bytes = match format {
-        Format::F32 => 4,
-        Format::Bf16 => 2,
-    };
-    let stored = |tensor: &TensorLine| {
-        elements(tensor) * if tensor.shape.len() > 1 { matrix_bytes } else { 4 }
-    };
+/// How a tensor is kept once loaded: matrices in a compute format, vectors in f32.
+fn in_memory(tensor: &TensorView<'_>, config: &ModelConfig, compute: Compute) -> (String, u64) {
+    match tensor.shape[..] {
+        [outputs, inputs] => {
+            let is_head = outputs == config.vocab_size;
+            let format = compute.format(std::slice::from_ref(tensor), is_head);
+            (format.to_string(), format.bytes(outputs, inputs) as u64)
+        }
+        _ => ("f32".into(), 4 * tensor.shape.iter().product::<usize>() as u64),
+    }
+}
+
+fn memory(config: &ModelConfig, tensors: &[TensorLine], positions: usize) -> Memory {
+    let mut formats: Vec<&str> = Vec::new();
+    for tensor in tensors.iter().filter(|tensor| tensor.shape.len() > 1) {
+        if !formats.contains(&tensor.format.as_str()) {
+            formats.push(&tensor.format);
+        }
+    }
+    formats.sort_unstable();
     let slot = KvStore::slot_bytes(config.num_kv_heads * config.head_dim);
     let kv_per_token = (config.num_layers * slot) as u64;
     Memory {
-        compute: format.to_string(),
-        weights: tensors.iter().map(stored).sum(),
+        compute: formats.join("+"),
+        weights: tensors.iter().map(|tensor| tensor.loaded).sum(),
         kv_per_token,
         kv_full_context: kv_per_token * positions as u64,
     }
@@ -304,7 +318,8 @@ mod tests {
     use super::*;
 
     fn line(name: &str, dtype: &'static str, shape: &[usize], bytes: u64) -> TensorLine {
-        TensorLine { name: name.into(), dtype, shape: shape.into(), bytes }
+        let (format, loaded) = ("f32".into(), bytes);
+        TensorLine { name: name.into(), dtype, shape: shape.into(), bytes, format, loaded }
     }
 
     #[test]
