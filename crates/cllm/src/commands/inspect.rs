@@ -10,7 +10,10 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use cllm_kernels::KvStore;
 use cllm_model::config::RopeScaling;
-use cllm_model::{ChatTemplate, Checkpoint, GgufTables, ModelConfig, ModelError, Tokenizer};
+use cllm_model::weights::TensorView;
+use cllm_model::{
+    ChatTemplate, Checkpoint, Compute, GgufTables, ModelConfig, ModelError, Tokenizer,
+};
 use serde::Serialize;
 
 use crate::cli::{JsonArgs, ModelArgs};
