@@ -31,7 +31,7 @@ mod shared;
 
 pub use attention::{HeadShape, Query, attention};
 pub use isa::Isa;
-pub use kv::KvStore;
+pub use kv::{KvFormat, KvStore};
 pub use linear::{Best, Format, Linear};
 pub use pool::Pool;
 pub use rope::RopeTable;
