@@ -4,13 +4,14 @@
 //! forward and which are free is the model's business; the store only knows how a slot
 //! is laid out, so that the layout can change together with the attention that reads it.
 //!
-//! Slots are held in blocks of 16. The keys of a block are transposed, so that one vector
-//! load brings the same element of 16 keys, and 16 scores are made without a horizontal
-//! sum; its values are rows, because their weighted sum runs over slots:
+//! Each head has two arrays of its own, because attention reads one head at a time and
+//! memory is read fastest in long runs. Keys are transposed in blocks of 16 slots, so that
+//! one vector load brings the same element of 16 keys, and 16 scores are made without a
+//! horizontal sum; values are rows, because their weighted sum runs over slots:
 //!
 //! ```text
-//! keys    [block][kv_head][head_dim][16 slots]
-//! values  [block][kv_head][16 slots][head_dim, padded to a multiple of 16]
+//! keys    [block][head_dim][16 slots]
+//! values  [slot][head_dim, padded to a multiple of 16]
 //! ```
 //!
 //! Elements are f16 or f32 ([`KvFormat`]). Half precision halves what a long context
@@ -23,6 +24,8 @@ use std::fmt;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
+use crate::linear::Format;
+
 /// Slots per block, and elements per vector.
 pub(crate) const BLOCK: usize = 16;
 
@@ -33,6 +36,14 @@ pub enum KvFormat {
     F32,
     /// 2 bytes an element, IEEE half precision, widened to f32 before it is used.
     F16,
+}
+
+impl KvFormat {
+    /// What goes with weights of a format: f32 beside f32, where all is to be exact, and
+    /// f16 beside every format that rounds.
+    pub fn beside(weights: Format) -> Self {
+        if weights == Format::F32 { Self::F32 } else { Self::F16 }
+    }
 }
 
 impl fmt::Display for KvFormat {
@@ -56,13 +67,13 @@ pub struct KvStore {
 /// Keys and values in one of the element types.
 #[derive(Debug, Clone)]
 pub(crate) enum Data {
-    F32(Planes<f32>),
-    F16(Planes<f16>),
+    F32(Vec<Head<f32>>),
+    F16(Vec<Head<f16>>),
 }
 
 /// The two arrays of the module's picture.
 #[derive(Debug, Clone)]
-pub(crate) struct Planes<T> {
+pub(crate) struct Head<T> {
     pub(crate) keys: Vec<Sixteen<T>>,
     pub(crate) values: Vec<Sixteen<T>>,
 }
@@ -76,8 +87,8 @@ impl KvStore {
     /// An empty store for slots of `kv_heads` keys and values of `head_dim` elements.
     pub fn new(format: KvFormat, kv_heads: usize, head_dim: usize) -> Self {
         let data = match format {
-            KvFormat::F32 => Data::F32(Planes { keys: Vec::new(), values: Vec::new() }),
-            KvFormat::F16 => Data::F16(Planes { keys: Vec::new(), values: Vec::new() }),
+            KvFormat::F32 => Data::F32(Head::empty(kv_heads)),
+            KvFormat::F16 => Data::F16(Head::empty(kv_heads)),
         };
         Self { kv_heads, head_dim, blocks: 0, data }
     }
@@ -87,11 +98,11 @@ impl KvStore {
         let blocks = slots.div_ceil(BLOCK);
         if blocks > self.blocks {
             self.blocks = blocks;
-            let keys = blocks * self.kv_heads * self.head_dim;
-            let values = blocks * self.kv_heads * BLOCK * self.value_vectors();
+            let keys = blocks * self.head_dim;
+            let values = blocks * BLOCK * self.head_dim.div_ceil(BLOCK);
             match &mut self.data {
-                Data::F32(planes) => planes.grow(keys, values, 0.0),
-                Data::F16(planes) => planes.grow(keys, values, f16::ZERO),
+                Data::F32(heads) => heads.iter_mut().for_each(|h| h.grow(keys, values, 0.0)),
+                Data::F16(heads) => heads.iter_mut().for_each(|h| h.grow(keys, values, f16::ZERO)),
             }
         }
     }
@@ -103,10 +114,11 @@ impl KvStore {
     pub fn write(&mut self, slot: usize, key: &[f32], value: &[f32]) {
         let width = self.kv_heads * self.head_dim;
         assert_eq!((key.len(), value.len()), (width, width), "elements of a slot");
-        let (head_dim, at) = (self.head_dim, self.places(slot));
+        self.check(slot);
+        let pairs = key.chunks_exact(self.head_dim).zip(value.chunks_exact(self.head_dim));
         match &mut self.data {
-            Data::F32(planes) => planes.write(head_dim, at, key, value),
-            Data::F16(planes) => planes.write(head_dim, at, key, value),
+            Data::F32(heads) => heads.iter_mut().zip(pairs).for_each(|(h, kv)| h.write(slot, kv)),
+            Data::F16(heads) => heads.iter_mut().zip(pairs).for_each(|(h, kv)| h.write(slot, kv)),
         }
     }
 
@@ -115,10 +127,12 @@ impl KvStore {
     /// # Panics
     /// If one of them does not exist.
     pub fn copy(&mut self, from: usize, to: usize) {
-        let (head_dim, from, to) = (self.head_dim, self.places(from), self.places(to));
+        self.check(from);
+        self.check(to);
+        let head_dim = self.head_dim;
         match &mut self.data {
-            Data::F32(planes) => planes.copy(head_dim, from, to),
-            Data::F16(planes) => planes.copy(head_dim, from, to),
+            Data::F32(heads) => heads.iter_mut().for_each(|h| h.copy(head_dim, from, to)),
+            Data::F16(heads) => heads.iter_mut().for_each(|h| h.copy(head_dim, from, to)),
         }
     }
 
@@ -141,77 +155,49 @@ impl KvStore {
         self.blocks * BLOCK
     }
 
-    /// Vectors that one value takes.
-    pub(crate) fn value_vectors(&self) -> usize {
-        self.head_dim.div_ceil(BLOCK)
-    }
-
     pub(crate) fn data(&self) -> &Data {
         &self.data
     }
 
-    /// Where each head of a slot lies.
-    fn places(&self, slot: usize) -> impl Iterator<Item = Place> + use<> {
+    fn check(&self, slot: usize) {
         assert!(slot < self.slots(), "slot {slot} of {}", self.slots());
-        let (block, lane) = (slot / BLOCK, slot % BLOCK);
-        let (head_dim, vectors) = (self.head_dim, self.value_vectors());
-        (block * self.kv_heads..(block + 1) * self.kv_heads).map(move |head| Place {
-            lane,
-            key: head * head_dim,
-            value: (head * BLOCK + lane) * vectors,
-        })
     }
 }
 
-/// One head of one slot: element d of the key is `keys[key + d].0[lane]`, and the value
-/// begins at `values[value]`.
-struct Place {
-    lane: usize,
-    key: usize,
-    value: usize,
-}
+impl<T: Stored> Head<T> {
+    fn empty(heads: usize) -> Vec<Self> {
+        (0..heads).map(|_| Self { keys: Vec::new(), values: Vec::new() }).collect()
+    }
 
-impl<T: Stored> Planes<T> {
     fn grow(&mut self, keys: usize, values: usize, zero: T) {
         self.keys.resize(keys, Sixteen([zero; BLOCK]));
         self.values.resize(values, Sixteen([zero; BLOCK]));
     }
 
-    fn write(
-        &mut self,
-        head_dim: usize,
-        places: impl Iterator<Item = Place>,
-        key: &[f32],
-        value: &[f32],
-    ) {
-        let heads = key.chunks_exact(head_dim).zip(value.chunks_exact(head_dim));
-        for (at, (key, value)) in places.zip(heads) {
-            let columns = self.keys[at.key..at.key + head_dim].chunks_mut(BLOCK);
-            for (columns, key) in columns.zip(key.chunks(BLOCK)) {
-                let narrow = T::narrow(key);
-                for (column, &element) in columns.iter_mut().zip(&narrow) {
-                    column.0[at.lane] = element;
-                }
+    fn write(&mut self, slot: usize, (key, value): (&[f32], &[f32])) {
+        let (block, lane) = (slot / BLOCK, slot % BLOCK);
+        let columns = self.keys[block * key.len()..][..key.len()].chunks_mut(BLOCK);
+        for (columns, key) in columns.zip(key.chunks(BLOCK)) {
+            let narrow = T::narrow(key);
+            for (column, &element) in columns.iter_mut().zip(&narrow) {
+                column.0[lane] = element;
             }
-            for (vector, value) in self.values[at.value..].iter_mut().zip(value.chunks(BLOCK)) {
-                vector.0 = T::narrow(value);
-            }
+        }
+        let vectors = value.len().div_ceil(BLOCK);
+        let row = &mut self.values[slot * vectors..][..vectors];
+        for (vector, value) in row.iter_mut().zip(value.chunks(BLOCK)) {
+            vector.0 = T::narrow(value);
         }
     }
 
-    fn copy(
-        &mut self,
-        head_dim: usize,
-        from: impl Iterator<Item = Place>,
-        to: impl Iterator<Item = Place>,
-    ) {
-        let vectors = head_dim.div_ceil(BLOCK);
-        for (from, to) in from.zip(to) {
-            for d in 0..head_dim {
-                self.keys[to.key + d].0[to.lane] = self.keys[from.key + d].0[from.lane];
-            }
-            self.values.copy_within(from.value..from.value + vectors, to.value);
+    fn copy(&mut self, head_dim: usize, from: usize, to: usize) {
+        let first = |slot: usize| slot / BLOCK * head_dim;
+        for d in 0..head_dim {
+            let element = self.keys[first(from) + d].0[from % BLOCK];
+            self.keys[first(to) + d].0[to % BLOCK] = element;
         }
+        let vectors = head_dim.div_ceil(BLOCK);
+        self.values.copy_within(from * vectors..(from + 1) * vectors, to * vectors);
     }
 }
 
@@ -245,18 +231,17 @@ mod tests {
     /// Key and value of a slot, read through the layout as the module states it.
     fn read(kv: &KvStore, slot: usize) -> (Vec<f32>, Vec<f32>) {
         let (heads, dim) = kv.shape();
-        let (block, lane) = (slot / 16, slot % 16);
         let padded = dim.next_multiple_of(16);
-        let element = |value: bool, index: usize| match (kv.data(), value) {
-            (Data::F32(p), false) => p.keys[index / 16].0[index % 16],
-            (Data::F32(p), true) => p.values[index / 16].0[index % 16],
-            (Data::F16(p), false) => p.keys[index / 16].0[index % 16].to_f32(),
-            (Data::F16(p), true) => p.values[index / 16].0[index % 16].to_f32(),
+        let element = |value: bool, head: usize, index: usize| match (kv.data(), value) {
+            (Data::F32(h), false) => h[head].keys[index / 16].0[index % 16],
+            (Data::F32(h), true) => h[head].values[index / 16].0[index % 16],
+            (Data::F16(h), false) => h[head].keys[index / 16].0[index % 16].to_f32(),
+            (Data::F16(h), true) => h[head].values[index / 16].0[index % 16].to_f32(),
         };
-        let all = (0..heads).flat_map(|h| (0..dim).map(move |d| (block * heads + h, d)));
+        let all = (0..heads).flat_map(|h| (0..dim).map(move |d| (h, d)));
         all.map(|(h, d)| {
-            let key = element(false, (h * dim + d) * 16 + lane);
-            (key, element(true, (h * 16 + lane) * padded + d))
+            let key = element(false, h, (slot / 16 * dim + d) * 16 + slot % 16);
+            (key, element(true, h, slot * padded + d))
         })
         .unzip()
     }
@@ -285,11 +270,11 @@ mod tests {
                     assert_eq!(read(&kv, s), slot(from), "slot {s}, {format}, {heads} x {dim}");
                 }
                 assert_eq!(kv.slots(), 112);
-                let planes = match kv.data() {
-                    Data::F32(p) => (p.keys.len() + p.values.len()) * 64,
-                    Data::F16(p) => (p.keys.len() + p.values.len()) * 32,
+                let bytes: usize = match kv.data() {
+                    Data::F32(h) => h.iter().map(|h| (h.keys.len() + h.values.len()) * 64).sum(),
+                    Data::F16(h) => h.iter().map(|h| (h.keys.len() + h.values.len()) * 32).sum(),
                 };
-                assert_eq!(planes, 112 * KvStore::slot_bytes(format, heads, dim));
+                assert_eq!(bytes, 112 * KvStore::slot_bytes(format, heads, dim));
             }
         }
     }

@@ -14,7 +14,7 @@ use super::simd::{Element, Simd};
 use super::span::{Side, Span, common};
 use super::tile::{ScoreTile, Softmax, TILE, ValueTile};
 use super::{HeadShape, Query};
-use crate::kv::{BLOCK, Data, Planes};
+use crate::kv::{BLOCK, Data, Head};
 use crate::lanes::{self, LANES, Lanes};
 
 /// Runs `$job` with the constant `$q` equal to `$count`, which is 1 to 6.
@@ -94,15 +94,6 @@ pub(super) struct Piece<'a> {
     pub(super) queries: usize,
 }
 
-/// Addresses of a key head: elements from block to block, and its own offset in a block.
-struct Head<'a, E> {
-    planes: &'a Planes<E>,
-    key: usize,
-    key_step: usize,
-    value: usize,
-    value_step: usize,
-}
-
 impl Piece<'_> {
     /// Computes the piece; calls `write(row, head, output)` for each query.
     ///
@@ -117,8 +108,8 @@ impl Piece<'_> {
         // SAFETY: the caller's promise.
         unsafe {
             match self.rows[0].kv.data() {
-                Data::F32(planes) => self.attend::<S, f32>(planes, scratch, write),
-                Data::F16(planes) => self.attend::<S, f16>(planes, scratch, write),
+                Data::F32(heads) => self.attend::<S, f32>(&heads[self.kv_head], scratch, write),
+                Data::F16(heads) => self.attend::<S, f16>(&heads[self.kv_head], scratch, write),
             }
         }
     }
@@ -143,24 +134,15 @@ impl Piece<'_> {
     }
 
     /// # Safety
-    /// As for [`Piece::run`]; `planes` are those of the rows' store.
+    /// As for [`Piece::run`]; `head` is the piece's, in the rows' store.
     unsafe fn attend<S: Simd, E: Element>(
         self,
-        planes: &Planes<E>,
+        head: &Head<E>,
         scratch: &mut Scratch,
         mut write: impl FnMut(usize, usize, &[f32]),
     ) {
-        let HeadShape { kv_heads, head_dim, .. } = self.shape;
+        let head_dim = self.shape.head_dim;
         let vectors = head_dim.div_ceil(LANES);
-        let key_step = kv_heads * head_dim * BLOCK;
-        let value_step = kv_heads * BLOCK * vectors * LANES;
-        let head = Head {
-            planes,
-            key: self.kv_head * head_dim * BLOCK,
-            key_step,
-            value: self.kv_head * BLOCK * vectors * LANES,
-            value_step,
-        };
         let longest = self.members().map(|(span, _)| span.len()).max().unwrap_or(0);
         // An odd number of cache lines, lest equal indices of all queries fall into the
         // same set of the cache.
@@ -174,7 +156,7 @@ impl Piece<'_> {
         // SAFETY: the scratch has the shapes stated at its fields, and the rest is the
         // caller's promise.
         unsafe {
-            self.scores::<S, E>(&head, &scratch.q, stride, &mut scratch.scores);
+            self.scores::<S, E>(head, &scratch.q, stride, &mut scratch.scores);
             for (span, queries) in self.members() {
                 let len = span.len();
                 for query in queries {
@@ -183,7 +165,7 @@ impl Piece<'_> {
                     S::run(Softmax { scores, total: &mut scratch.totals[query] });
                 }
             }
-            self.values::<S, E>(&head, stride, &scratch.scores, &mut scratch.out);
+            self.values::<S, E>(head, stride, &scratch.scores, &mut scratch.out);
         }
         for (query, (out, total)) in
             scratch.out.chunks_exact_mut(vectors).zip(&scratch.totals).enumerate()
@@ -215,7 +197,7 @@ impl Piece<'_> {
     /// As for [`Piece::attend`].
     unsafe fn scores<S: Simd, E: Element>(
         &self,
-        head: &Head<'_, E>,
+        head: &Head<E>,
         q: &[f32],
         stride: usize,
         scores: &mut [Lanes],
@@ -266,14 +248,14 @@ impl Piece<'_> {
     /// As for [`Piece::attend`].
     unsafe fn score_slots<S: Simd, E: Element>(
         &self,
-        head: &Head<'_, E>,
+        head: &Head<E>,
         slots: Range<usize>,
         queries: Range<usize>,
         (q, stride, places, scores): (&[f32], usize, &[Place], &mut [Lanes]),
     ) {
         let head_dim = self.shape.head_dim;
         let last = slots.end.div_ceil(BLOCK);
-        let keys = head.planes.keys.as_ptr().cast::<E>();
+        let keys = head.keys.as_ptr().cast::<E>();
         let mut spill = [[Lanes::ZERO; 4]; TILE];
         let mut first = queries.start;
         while first < queries.end {
@@ -298,9 +280,9 @@ impl Piece<'_> {
                 // `out` has room for `wide` vectors.
                 unsafe {
                     let q = q.as_ptr().add(first);
-                    let k = keys.add(head.key + block * head.key_step);
+                    let k = keys.add(block * head_dim * BLOCK);
                     by_count!(count, Q => by_width!(S, wide, B => S::run(ScoreTile::<E, Q, B> {
-                        q, q_step: self.queries, head_dim, k, k_step: head.key_step,
+                        q, q_step: self.queries, head_dim, k, k_step: head_dim * BLOCK,
                         out: std::array::from_fn(|i| out[i]),
                     })));
                 }
@@ -328,7 +310,7 @@ impl Piece<'_> {
     /// As for [`Piece::attend`].
     unsafe fn values<S: Simd, E: Element>(
         &self,
-        head: &Head<'_, E>,
+        head: &Head<E>,
         stride: usize,
         weights: &[Lanes],
         out: &mut [Lanes],
@@ -373,14 +355,13 @@ impl Piece<'_> {
     /// As for [`Piece::attend`].
     unsafe fn value_slots<S: Simd, E: Element>(
         &self,
-        head: &Head<'_, E>,
+        head: &Head<E>,
         slots: Range<usize>,
         queries: Range<usize>,
         (weights, stride, logical, out): (&[Lanes], usize, &[usize], &mut [Lanes]),
     ) {
         let vectors = self.shape.head_dim.div_ceil(LANES);
-        let base = head.planes.values.as_ptr().cast::<E>();
-        let (block, lane) = (slots.start / BLOCK, slots.start % BLOCK);
+        let base = head.values.as_ptr().cast::<E>();
         let mut first = queries.start;
         while first < queries.end {
             let count = TILE.min(queries.end - first);
@@ -401,11 +382,11 @@ impl Piece<'_> {
                 // SAFETY: the slots exist, so their blocks do; weights and outputs were
                 // sliced to the lengths the tile uses.
                 unsafe {
-                    let v = base.add(head.value + block * head.value_step + column * LANES);
+                    let v = base.add((slots.start * vectors + column) * LANES);
                     by_count!(count, Q => by_width!(S, wide, B => S::run(ValueTile::<E, Q, B> {
                         weights: std::array::from_fn(|i| from[i]),
-                        v, v_step: vectors * LANES, block_step: head.value_step,
-                        first: lane, slots: slots.len(),
+                        v, v_step: vectors * LANES,
+                        slots: slots.len(),
                         out: std::array::from_fn(|i| to[i]),
                     })));
                 }

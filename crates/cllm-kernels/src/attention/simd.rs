@@ -29,6 +29,8 @@ pub(super) trait Simd {
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn load_f16(from: *const f16) -> Self::V;
     unsafe fn store(to: *mut f32, v: Self::V);
+    /// Asks for the cache line of an address, which need not be valid.
+    unsafe fn prefetch<T>(from: *const T);
     /// `a * b + c`, rounded once.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 }
@@ -102,6 +104,9 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn prefetch<T>(_: *const T) {}
+
+    #[inline(always)]
     unsafe fn mul_add(a: Self::V, b: Self::V, mut c: Self::V) -> Self::V {
         for i in 0..LANES {
             c[i] = a[i].mul_add(b[i], c[i]);
@@ -116,9 +121,9 @@ pub(super) use x86::{Avx2, Avx512};
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm_loadu_si128, _mm256_cvtph_ps, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_loadu_si256, _mm256_set1_ps, _mm256_storeu_ps, _mm512_cvtph_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps,
+        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps, _mm256_storeu_ps,
+        _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
     };
 
     use super::{Job, Simd, f16};
@@ -170,6 +175,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn prefetch<T>(from: *const T) {
+            // SAFETY: a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
             // SAFETY: the caller's promise.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
@@ -211,6 +222,12 @@ mod x86 {
         unsafe fn store(to: *mut f32, v: Self::V) {
             // SAFETY: the caller's promise.
             unsafe { _mm512_storeu_ps(to, v) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch<T>(from: *const T) {
+            // SAFETY: a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
         }
 
         #[inline(always)]

@@ -8,11 +8,14 @@
 use super::simd::{Element, Job, Simd};
 use crate::kv::BLOCK;
 use crate::lanes::Lanes;
-use crate::math::exp;
+use crate::math::exp_not_positive;
 
 /// Queries that a register tile holds: with four vectors of keys, 24 accumulators of the
 /// 32 registers of AVX-512; with one vector (two registers), 12 of the 16 of AVX2.
 pub(super) const TILE: usize = 6;
+
+/// How many elements ahead values are prefetched: 4 KB of f16.
+const AHEAD: usize = 2048;
 
 /// Scores of `Q` queries against `B` blocks of 16 keys: `out[i][16 b + lane] = sum over d
 /// of q[d][i] k[b][d][lane]`, d ascending.
@@ -39,7 +42,9 @@ impl<E: Element, const Q: usize, const B: usize> Job for ScoreTile<E, Q, B> {
             for d in 0..self.head_dim {
                 let mut k = [S::splat(0.0); B];
                 for (b, k) in k.iter_mut().enumerate() {
-                    *k = E::load::<S>(self.k.add(b * self.k_step + d * BLOCK));
+                    let from = self.k.add(b * self.k_step + d * BLOCK);
+                    *k = E::load::<S>(from);
+                    S::prefetch(from.wrapping_add(B * self.k_step));
                 }
                 for (i, acc) in acc.iter_mut().enumerate() {
                     let q = S::splat(*self.q.add(d * self.q_step + i));
@@ -62,13 +67,10 @@ impl<E: Element, const Q: usize, const B: usize> Job for ScoreTile<E, Q, B> {
 pub(super) struct ValueTile<E, const Q: usize, const B: usize> {
     /// One weight per slot, for each query.
     pub(super) weights: [*const f32; Q],
-    /// The block of the first slot: `(16, v_step)`, of which the tile reads `16 B`
-    /// columns; the next blocks every `block_step` elements.
+    /// The value of the first slot, of which the tile reads `16 B` elements; the next
+    /// ones every `v_step` elements.
     pub(super) v: *const E,
     pub(super) v_step: usize,
-    pub(super) block_step: usize,
-    /// The first slot within its block, and the number of slots.
-    pub(super) first: usize,
     pub(super) slots: usize,
     pub(super) out: [*mut f32; Q],
 }
@@ -86,24 +88,21 @@ impl<E: Element, const Q: usize, const B: usize> Job for ValueTile<E, Q, B> {
                     *acc = S::load(out.add(b * BLOCK));
                 }
             }
-            let (mut block, mut lane, mut done) = (self.v, self.first, 0);
-            while done < self.slots {
-                let end = self.slots.min(done + BLOCK - lane);
-                let mut row = block.add(lane * self.v_step);
-                for j in done..end {
-                    let mut v = [S::splat(0.0); B];
-                    for (b, v) in v.iter_mut().enumerate() {
-                        *v = E::load::<S>(row.add(b * BLOCK));
-                    }
-                    for (acc, &weights) in acc.iter_mut().zip(&self.weights) {
-                        let weight = S::splat(*weights.add(j));
-                        for (acc, &v) in acc.iter_mut().zip(&v) {
-                            *acc = S::mul_add(weight, v, *acc);
-                        }
-                    }
-                    row = row.wrapping_add(self.v_step);
+            let mut row = self.v;
+            for j in 0..self.slots {
+                let mut v = [S::splat(0.0); B];
+                for (b, v) in v.iter_mut().enumerate() {
+                    let from = row.add(b * BLOCK);
+                    *v = E::load::<S>(from);
+                    S::prefetch(from.wrapping_add(AHEAD));
                 }
-                (block, lane, done) = (block.wrapping_add(self.block_step), 0, end);
+                for (acc, &weights) in acc.iter_mut().zip(&self.weights) {
+                    let weight = S::splat(*weights.add(j));
+                    for (acc, &v) in acc.iter_mut().zip(&v) {
+                        *acc = S::mul_add(weight, v, *acc);
+                    }
+                }
+                row = row.wrapping_add(self.v_step);
             }
             for (acc, &out) in acc.iter().zip(&self.out) {
                 for (b, &acc) in acc.iter().enumerate() {
@@ -137,7 +136,7 @@ impl Job for Softmax<'_> {
         let mut total = Lanes::ZERO;
         for scores in self.scores.iter_mut() {
             for (score, total) in scores.0.iter_mut().zip(&mut total.0) {
-                *score = exp(*score - max);
+                *score = exp_not_positive(*score - max);
                 *total += *score;
             }
         }

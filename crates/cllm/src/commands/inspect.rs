@@ -8,7 +8,7 @@ use std::io::Write;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use cllm_kernels::{Format, KvStore};
+use cllm_kernels::{Format, KvFormat, KvStore};
 use cllm_model::config::RopeScaling;
 use cllm_model::{ChatTemplate, Checkpoint, GgufTables, ModelConfig, ModelError, Tokenizer};
 use serde::Serialize;
@@ -209,7 +209,7 @@ fn memory(
     let stored = |tensor: &TensorLine| {
         elements(tensor) * if tensor.shape.len() > 1 { matrix_bytes } else { 4 }
     };
-    let slot = KvStore::slot_bytes(config.num_kv_heads * config.head_dim);
+    let slot = KvStore::slot_bytes(KvFormat::beside(format), config.num_kv_heads, config.head_dim);
     let kv_per_token = (config.num_layers * slot) as u64;
     Memory {
         compute: format.to_string(),
