@@ -8,7 +8,7 @@
 
 /// Sixteen partial sums.
 #[derive(Debug, Clone, Copy, PartialEq)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub struct Lanes(pub [f32; 16]);
 
 /// Number of lanes.
@@ -39,6 +39,20 @@ impl Lanes {
         }
         v[0]
     }
+}
+
+/// The same floats without their grouping.
+#[expect(unsafe_code, reason = "the standard library flattens arrays, not structs of one")]
+pub(crate) fn flat(lanes: &[Lanes]) -> &[f32] {
+    // SAFETY: a `Lanes` is 64 bytes, exactly its sixteen floats.
+    unsafe { std::slice::from_raw_parts(lanes.as_ptr().cast(), lanes.len() * LANES) }
+}
+
+/// The same floats without their grouping.
+#[expect(unsafe_code, reason = "the standard library flattens arrays, not structs of one")]
+pub(crate) fn flat_mut(lanes: &mut [Lanes]) -> &mut [f32] {
+    // SAFETY: as above.
+    unsafe { std::slice::from_raw_parts_mut(lanes.as_mut_ptr().cast(), lanes.len() * LANES) }
 }
 
 /// The dot product of two vectors of equal length, in the canonical order.

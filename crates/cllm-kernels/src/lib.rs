@@ -33,7 +33,7 @@ mod shared;
 
 pub use attention::{HeadShape, Query, attention};
 pub use isa::Isa;
-pub use kv::KvStore;
+pub use kv::{KvFormat, KvStore};
 pub use linear::{Best, Format, FourBits, Linear, Source};
 pub use pool::Pool;
 pub use rope::RopeTable;

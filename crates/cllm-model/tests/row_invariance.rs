@@ -10,8 +10,8 @@ use std::path::Path;
 
 use cllm_decode::{Batch, CausalLm, KvCache, Output, Row, Token, Want};
 use cllm_kernels::{Isa, Pool};
-use cllm_model::{Compute, Llama};
 use cllm_model::weights::Checkpoint;
+use cllm_model::{Compute, Llama};
 use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 

@@ -5,7 +5,7 @@
 //! them were right.
 
 use cllm_decode::KvCache;
-use cllm_kernels::KvStore;
+use cllm_kernels::{KvFormat, KvStore};
 
 /// Keys and values of one sequence, one store per layer.
 #[derive(Debug, Clone)]
@@ -17,8 +17,8 @@ pub struct LlamaCache {
 }
 
 impl LlamaCache {
-    pub(super) fn new(layers: usize, kv_width: usize) -> Self {
-        let layers = (0..layers).map(|_| KvStore::new(kv_width)).collect();
+    pub(super) fn new(layers: usize, format: KvFormat, kv_heads: usize, head_dim: usize) -> Self {
+        let layers = (0..layers).map(|_| KvStore::new(format, kv_heads, head_dim)).collect();
         Self { layers, len: 0, pending: Vec::new() }
     }
 
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn keeps_the_named_rows_and_forgets_the_others() {
-        let mut cache = LlamaCache::new(2, 1);
+        let mut cache = LlamaCache::new(2, KvFormat::F16, 1, 1);
         cache.begin([0, 1, 1, 2].into_iter());
         for layer in 0..2 {
             for slot in 0..4 {
@@ -81,7 +81,7 @@ mod tests {
         }
         cache.keep(&[0, 2, 3]);
         assert_eq!(cache.len(), 3);
-        let mut want = KvStore::new(1);
+        let mut want = KvStore::new(KvFormat::F16, 1, 1);
         want.reserve(4);
         for (slot, from) in [0.0, 2.0, 3.0, 3.0].into_iter().enumerate() {
             want.write(slot, &[from], &[10.0 + from]);
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn truncate_is_absolute_and_idempotent() {
-        let mut cache = LlamaCache::new(1, 1);
+        let mut cache = LlamaCache::new(1, KvFormat::F16, 1, 1);
         cache.begin(0..5);
         cache.keep(&[0, 1, 2, 3, 4]);
         for (len, want) in [(9, 5), (3, 3), (3, 3), (4, 3), (0, 0)] {
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "another position")]
     fn a_row_of_another_position_cannot_be_kept() {
-        let mut cache = LlamaCache::new(1, 1);
+        let mut cache = LlamaCache::new(1, KvFormat::F16, 1, 1);
         cache.begin([0, 5].into_iter());
         cache.keep(&[0, 1]);
     }

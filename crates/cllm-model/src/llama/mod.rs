@@ -15,7 +15,9 @@ use cllm_decode::{Batch, CausalLm, KvCache, LmError, Output, Want};
 use cllm_kernels::activation::{add, swiglu};
 use cllm_kernels::norm::{rms_norm, rms_norm_in_place};
 use cllm_kernels::rope::rotate;
-use cllm_kernels::{Best, Format, HeadShape, Isa, KvStore, Linear, Pool, Query, RopeTable};
+use cllm_kernels::{
+    Best, Format, HeadShape, Isa, KvFormat, KvStore, Linear, Pool, Query, RopeTable,
+};
 
 use crate::compute::Compute;
 use crate::config::ModelConfig;
@@ -36,6 +38,7 @@ pub struct Llama {
     config: ModelConfig,
     context: usize,
     weights: Weights,
+    kv_format: KvFormat,
     isa: Isa,
     pool: Pool,
     rope: RopeTable,
@@ -75,7 +78,9 @@ impl Llama {
         let rope = RopeTable::new(rope::frequencies(&config));
         let context = config.context_length.min(context.unwrap_or(usize::MAX));
         let scratch = Scratch::default();
-        Ok(Self { config, context, weights, isa, pool, rope, scratch })
+        // Where the layers lose nothing, neither do keys and values.
+        let kv_format = KvFormat::beside(weights.layers[0].qkv.format());
+        Ok(Self { config, context, weights, kv_format, isa, pool, rope, scratch })
     }
 
     /// Shapes and flags.
@@ -106,7 +111,7 @@ impl Llama {
     /// Bytes of KV cache per position of one sequence.
     pub fn kv_bytes_per_position(&self) -> usize {
         self.config.num_layers
-            * KvStore::slot_bytes(self.config.num_kv_heads * self.config.head_dim)
+            * KvStore::slot_bytes(self.kv_format, self.config.num_kv_heads, self.config.head_dim)
     }
 
     /// Runs the layers: leaves the residual stream of all rows in `scratch.x`, and keys and
@@ -256,7 +261,8 @@ impl CausalLm for Llama {
     }
 
     fn new_cache(&self) -> LlamaCache {
-        LlamaCache::new(self.config.num_layers, self.config.num_kv_heads * self.config.head_dim)
+        let ModelConfig { num_layers, num_kv_heads, head_dim, .. } = self.config;
+        LlamaCache::new(num_layers, self.kv_format, num_kv_heads, head_dim)
     }
 
     fn forward(

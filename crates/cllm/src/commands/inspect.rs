@@ -8,7 +8,7 @@ use std::io::Write;
 use anyhow::Context;
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use cllm_kernels::KvStore;
+use cllm_kernels::{Format, KvFormat, KvStore};
 use cllm_model::config::RopeScaling;
 use cllm_model::weights::TensorView;
 use cllm_model::{
@@ -225,7 +225,9 @@ fn memory(config: &ModelConfig, tensors: &[TensorLine], positions: usize) -> Mem
         }
     }
     formats.sort_unstable();
-    let slot = KvStore::slot_bytes(config.num_kv_heads * config.head_dim);
+    let exact = formats == ["f32"];
+    let kv_format = KvFormat::beside(if exact { Format::F32 } else { Format::W8 });
+    let slot = KvStore::slot_bytes(kv_format, config.num_kv_heads, config.head_dim);
     let kv_per_token = (config.num_layers * slot) as u64;
     Memory {
         compute: formats.join("+"),
