@@ -15,16 +15,27 @@ import numpy as np
 from gguf.quants import dequantize, quantize
 
 
-def copy_metadata(reader, writer, file_type):
+def copy_metadata(reader, writer, changed):
+    """All metadata of a file, with the values of `changed` in place of its own."""
     for field in reader.fields.values():
         if field.name.startswith("GGUF.") or field.name == gguf.Keys.General.ARCHITECTURE:
             continue
-        if field.name == gguf.Keys.General.FILE_TYPE:
-            writer.add_file_type(file_type)
-            continue
         kind = field.types[0]
         items = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
-        writer.add_key_value(field.name, field.contents(), kind, sub_type=items)
+        value = changed.get(field.name, field.contents())
+        writer.add_key_value(field.name, value, kind, sub_type=items)
+
+
+def file_type_of(kind):
+    """The value of `general.file_type` for files whose matrices are of one type."""
+    mostly = getattr(gguf.LlamaFileType, f"MOSTLY_{kind.name}", gguf.LlamaFileType.ALL_F32)
+    return int(mostly)
+
+
+def raw_dtype(kind):
+    """What `add_tensor` must be told: NumPy's own types speak for themselves."""
+    native = (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
+    return None if kind in native else kind
 
 
 def main():
@@ -34,24 +45,18 @@ def main():
     parser.add_argument("--type", default="Q8_0", help="of the matrices")
     arguments = parser.parse_args()
     kind = gguf.GGMLQuantizationType[arguments.type]
-    file_type = getattr(gguf.LlamaFileType, f"MOSTLY_{arguments.type}", None)
-    if file_type is None:
-        file_type = gguf.LlamaFileType.ALL_F32
-
     reader = gguf.GGUFReader(arguments.source)
     architecture = reader.get_field(gguf.Keys.General.ARCHITECTURE).contents()
     # Complete or not there at all.
     partial = arguments.target + ".partial"
     writer = gguf.GGUFWriter(partial, architecture)
-    copy_metadata(reader, writer, file_type)
+    copy_metadata(reader, writer, {gguf.Keys.General.FILE_TYPE: file_type_of(kind)})
     for tensor in reader.tensors:
         values = dequantize(tensor.data, tensor.tensor_type).astype(np.float32, copy=False)
         if len(tensor.shape) < 2:
             writer.add_tensor(tensor.name, values)
         else:
-            data = quantize(values, kind)
-            native = kind in (gguf.GGMLQuantizationType.F32, gguf.GGMLQuantizationType.F16)
-            writer.add_tensor(tensor.name, data, raw_dtype=None if native else kind)
+            writer.add_tensor(tensor.name, quantize(values, kind), raw_dtype=raw_dtype(kind))
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
