@@ -201,7 +201,7 @@ def table(compute, kind, work, samples, work_of_rows, memory):
     prefill = work["prefill"]["rows"]
     mine, theirs = median("cllm:prefill"), median("peer:prefill")
     if mine is None:
-        return lines
+        return [*lines, ""]
     lines += [
         "",
         f"- prefill of {prefill} rows: cllm {mine:.1f} ms ({1e3 * prefill / mine:.0f} tokens/s), "
