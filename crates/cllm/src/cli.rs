@@ -42,7 +42,7 @@ pub(crate) enum Command {
     Generate(generate::GenerateArgs),
     /// Talk with a model in the terminal.
     Chat(chat::ChatArgs),
-    /// Measure decoders or single forwards.
+    /// Measure decoders, single forwards or the accuracy of formats.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
     /// Fetch a model, if it is not here, and print its path.

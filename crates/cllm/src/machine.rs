@@ -1,7 +1,7 @@
 //! The machine a measurement was taken on. What cannot be found out is left out, never
 //! guessed: all of it is optional reading from the operating system.
 
-use std::fs;
+use std::{fmt, fs};
 
 use serde::Serialize;
 
@@ -24,6 +24,14 @@ impl Machine {
     /// This machine, with a model that computes with `threads` threads on `isa`.
     pub(crate) fn here(threads: usize, isa: &str) -> Self {
         Self { cpu: cpu_name(), cores: cores(), threads, isa: isa.into(), os: os() }
+    }
+}
+
+impl fmt::Display for Machine {
+    /// One line for above a table.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cpu, cores, threads, isa, os } = self;
+        write!(f, "{cpu}, {os}, {cores} cores, {threads} threads, {isa}")
     }
 }
 

@@ -16,8 +16,9 @@
 //! instruction set.
 //!
 //! Speed comes from doing sixteen keys (or sixteen elements of a value) in one vector,
-//! up to six queries against four such vectors in registers ([`tile`]), and all queries
-//! that share a key head against the same keys while these are in cache ([`piece`]).
+//! up to six queries against four such vectors in registers (`tile.rs`), and all queries
+//! that share a key head against the same keys while these are in cache (`piece.rs`).
+//! Rows of one store that stand side by side and see the same long range share it.
 //!
 //! The softmax has two passes over a buffer of scores, not the online form (Milakov and
 //! Gimelshein 2018) of one pass that rescales its sums. A score costs 2 `head_dim`

@@ -1,13 +1,23 @@
 //! `cllm bench forward`: the time of one forward against its number of rows.
+//!
+//! `measure` is the stopwatch, `roofline` says what the hardware would allow. Here are
+//! the arguments and the report.
+
+mod measure;
+mod roofline;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use clap::Args;
-use cllm_decode::{Batch, CausalLm, DEFAULT_PREFILL_CHUNK, KvCache, LmError, Output, Token, Want};
+use clap::{Args, ValueEnum};
+use cllm_decode::CausalLm;
+use cllm_model::{Compute, Llama};
 use serde::Serialize;
 
+use self::measure::{Bench, Shape, measure};
+use self::roofline::{Cost, Work};
+use crate::bandwidth;
 use crate::cli::{JsonArgs, ModelArgs, RunArgs};
 use crate::console::{self, note};
 use crate::exit::bad_input;
@@ -18,24 +28,37 @@ use crate::table::Table;
 
 const HELP: &str = "\
 T(n)/T(1) is what n rows cost in units of one autoregressive step: Jacobi decoding with a
-block of n pays off when it settles more tokens a forward than that. GB/s counts the
-weights, which every forward reads once.
+block of n pays off when it settles more tokens a forward than that. MB counts the weights
+and the cached keys and values, which every forward reads once; roofline is the share of
+the time that reading them takes at the speed of memory measured in the same run. GOP/s
+are multiplications and additions, in 10^9.
+
+Several formats are loaded side by side and take turns.
 
 Example:
-  cllm bench forward --rows 1,2,4,8,16,32 --context 256";
+  cllm bench forward --compute f32,bf16 --rows 1,2,4,8,16,32 --context 256";
 
 /// Time one forward for several row counts.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct ForwardBenchArgs {
-    /// Row counts, separated by commas.
+    /// Row counts, separated by commas; rows of each sequence.
     #[arg(long, env = "CLLM_ROWS", value_name = "LIST", value_delimiter = ',')]
     #[arg(default_value = "1,2,4,8,16,32")]
     rows: Vec<NonZeroUsize>,
 
+    /// Sequences in a forward, each with its own cache.
+    #[arg(long, env = "CLLM_SEQUENCES", value_name = "N", default_value = "1")]
+    sequences: NonZeroUsize,
+
     /// Tokens in the cache that every row attends to.
     #[arg(short, long, env = "CLLM_CONTEXT", value_name = "N", default_value = "256")]
     context: usize,
+
+    /// Rows that ask for the argmax: `all`, as in a Jacobi block, or each sequence's
+    /// `last`, as in prefill.
+    #[arg(long, env = "CLLM_ARGMAX", value_name = "ROWS", default_value = "all")]
+    argmax: Asked,
 
     /// Measurements per row count; the median is reported.
     #[arg(long, env = "CLLM_REPEAT", value_name = "N", default_value = "30")]
@@ -48,8 +71,24 @@ pub(crate) struct ForwardBenchArgs {
     #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
     model: ModelRef,
 
-    #[command(flatten)]
-    run: RunArgs,
+    /// Threads that compute [default: one per usable core].
+    #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// Formats the weights are computed in, separated by commas: see `cllm generate`.
+    #[arg(long, env = "CLLM_COMPUTE", value_name = "LIST", value_delimiter = ',')]
+    #[arg(default_value = "auto")]
+    compute: Vec<Compute>,
+}
+
+/// Rows that ask for the argmax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Asked {
+    /// Every row.
+    All,
+    /// The last row of each sequence.
+    Last,
 }
 
 /// The JSON document.
@@ -64,22 +103,43 @@ struct Report {
 #[derive(Serialize)]
 struct Settings {
     context: usize,
+    sequences: NonZeroUsize,
+    argmax: Asked,
     repeat: NonZeroUsize,
-    weights: String,
-    weight_bytes: usize,
+    /// Speed of memory, the larger of a reading before and one after; GB = 10^9 bytes.
+    memory_gb_per_second: f64,
 }
 
-/// One row count. Times are in milliseconds.
+/// One format and row count. Times are in milliseconds.
 #[derive(Debug, Serialize)]
 struct Timing {
+    /// The format the weights are computed in.
+    compute: String,
+    /// Rows of each sequence.
     rows: usize,
     median_ms: f64,
     min_ms: f64,
     ms_per_row: f64,
     /// Over the smallest row count measured; that is one row unless told otherwise.
     relative: f64,
-    /// Weights read by the second, in GB = 10^9 bytes.
-    weight_gb_per_second: f64,
+    #[serde(flatten)]
+    work: Work,
+    giga_operations_per_second: f64,
+    /// Share of the median that reading takes at the measured speed of memory.
+    roofline: f64,
+}
+
+/// One loaded format, as far as the report needs it.
+struct Subject {
+    compute: String,
+    cost: Cost,
+}
+
+impl Subject {
+    fn new(compute: String, lm: &Llama) -> Self {
+        let cost = Cost::new(lm.config(), lm.weight_bytes(), lm.kv_bytes_per_position());
+        Self { compute, cost }
+    }
 }
 
 /// Measures.
@@ -87,92 +147,91 @@ pub(crate) fn run(arguments: ForwardBenchArgs) -> anyhow::Result<()> {
     let mut rows: Vec<usize> = arguments.rows.iter().map(|n| n.get()).collect();
     rows.sort_unstable();
     rows.dedup();
-    let model = ModelArgs { model: arguments.model, context: None, run: arguments.run };
-    let mut session = Session::load(&model)?;
-    let lm = &mut session.model.lm;
+    let mut sessions = Vec::with_capacity(arguments.compute.len());
+    for &compute in &arguments.compute {
+        let run = RunArgs { threads: arguments.threads, compute };
+        let model = ModelArgs { model: arguments.model.clone(), context: None, run };
+        sessions.push(Session::load(&model)?);
+    }
+    let (name, machine) = (sessions[0].name.clone(), sessions[0].machine());
+    let positions = sessions[0].model.lm.context_length();
     let needed = rows.last().map_or(0, |most| arguments.context.saturating_add(*most));
-    if needed > lm.context_length() {
+    if needed > positions {
         bad_input!(
-            "--context {} and {} rows need {needed} positions; the model has {}",
+            "--context {} and {} rows need {needed} positions; the model has {positions}",
             arguments.context,
             needed - arguments.context,
-            lm.context_length()
         );
     }
-    let weight_bytes = lm.weight_bytes();
-    note(format_args!("filling the cache with {} tokens", arguments.context));
-    let times = measure(lm, arguments.context, &rows, arguments.repeat.get())?;
+    let shape = Shape {
+        context: arguments.context,
+        sequences: arguments.sequences.get(),
+        all_rows: arguments.argmax == Asked::All,
+    };
+    let subjects: Vec<_> =
+        sessions.iter().map(|session| Subject::new(session.weights(), &session.model.lm)).collect();
+
+    let before = bandwidth::measure(machine.threads);
+    note(format_args!(
+        "filling {} x {} tokens of cache",
+        subjects.len() * shape.sequences,
+        shape.context
+    ));
+    let mut benches = Vec::with_capacity(sessions.len());
+    for session in &mut sessions {
+        benches.push(Bench::new(&mut session.model.lm, shape)?);
+    }
+    let times = measure(&mut benches, &rows, arguments.repeat.get())?;
+    let bandwidth = before.max(bandwidth::measure(machine.threads));
+
+    let timed = subjects.iter().zip(times);
     let report = Report {
-        model: session.name.clone(),
-        machine: session.machine(),
+        model: name,
+        machine,
         settings: Settings {
-            context: arguments.context,
+            context: shape.context,
+            sequences: arguments.sequences,
+            argmax: arguments.argmax,
             repeat: arguments.repeat,
-            weights: session.weights(),
-            weight_bytes,
+            memory_gb_per_second: bandwidth / 1e9,
         },
-        results: timings(&rows, times, weight_bytes),
+        results: timed
+            .flat_map(|(subject, times)| timings(subject, shape, &rows, times, bandwidth))
+            .collect(),
     };
     let mut out = console::out();
     if !arguments.json.json {
+        writeln!(out, "{}, memory {:.1} GB/s", report.machine, bandwidth / 1e9)?;
         write!(out, "{}", table(&report.results))?;
     }
     writeln!(out, "{}", serde_json::to_string(&report)?)?;
     Ok(())
 }
 
-/// Times forwards of each row count, `repeat` times, in turns so that a machine that
-/// slows down slows all of them; one round before the first is not counted. Every row
-/// asks for the argmax, as a Jacobi block does.
-fn measure<L: CausalLm>(
-    lm: &mut L,
-    context: usize,
+/// The figures of one format. `bandwidth` is in bytes a second.
+fn timings(
+    subject: &Subject,
+    shape: Shape,
     rows: &[usize],
-    repeat: usize,
-) -> Result<Vec<Vec<Duration>>, LmError> {
-    // Which tokens they are does not matter to the time; these spread over the vocabulary.
-    let vocab = lm.vocab_size();
-    let token = |i: usize| (i.wrapping_mul(7919) % vocab) as Token;
-    let (mut batch, mut output) = (Batch::new(), Output::new());
-    let mut cache = lm.new_cache();
-    while cache.len() < context {
-        let read = cache.len();
-        let chunk = (context - read).min(DEFAULT_PREFILL_CHUNK);
-        batch.clear();
-        batch.push_causal(0, read, (read..read + chunk).map(token), |_| Want::Nothing);
-        lm.forward(&batch, &mut [&mut cache], &mut output)?;
-        cache.keep(&(0..chunk).collect::<Vec<_>>());
-    }
-    let mut times = vec![Vec::with_capacity(repeat); rows.len()];
-    for round in 0..=repeat {
-        for (&n, times) in rows.iter().zip(&mut times) {
-            batch.clear();
-            batch.push_causal(0, context, (context..context + n).map(token), |_| Want::Argmax);
-            let started = Instant::now();
-            lm.forward(&batch, &mut [&mut cache], &mut output)?;
-            let time = started.elapsed();
-            cache.truncate(context);
-            if round > 0 {
-                times.push(time);
-            }
-        }
-    }
-    Ok(times)
-}
-
-fn timings(rows: &[usize], times: Vec<Vec<Duration>>, weight_bytes: usize) -> Vec<Timing> {
+    times: Vec<Vec<Duration>>,
+    bandwidth: f64,
+) -> Vec<Timing> {
     let mut first = None;
     let timing = |(&rows, mut times): (&usize, Vec<Duration>)| {
         times.sort_unstable();
-        let median = median(&times).as_secs_f64();
-        let first = *first.get_or_insert(median);
+        let median = 1e3 * median(&times).as_secs_f64();
+        let heads = if shape.all_rows { rows } else { 1 };
+        let work = subject.cost.work(shape.context, shape.sequences, rows, heads);
         Timing {
+            compute: subject.compute.clone(),
             rows,
-            median_ms: 1e3 * median,
+            median_ms: median,
             min_ms: 1e3 * times[0].as_secs_f64(),
-            ms_per_row: 1e3 * median / rows as f64,
-            relative: median / first,
-            weight_gb_per_second: weight_bytes as f64 / median / 1e9,
+            ms_per_row: median / (shape.sequences * rows) as f64,
+            relative: median / *first.get_or_insert(median),
+            work,
+            giga_operations_per_second: 1e3 * work.giga_operations / median,
+            roofline: work.roofline(bandwidth, median),
         }
     };
     rows.iter().zip(times).map(timing).collect()
@@ -186,14 +245,20 @@ fn median(sorted: &[Duration]) -> Duration {
 
 fn table(results: &[Timing]) -> Table {
     let relative = format!("T(n)/T({})", results.first().map_or(1, |first| first.rows));
-    let mut table = Table::new(0, ["rows", "ms", "ms/row", relative.as_str(), "GB/s"]);
+    let mut table = Table::new(
+        1,
+        ["compute", "rows", "ms", "ms/row", relative.as_str(), "MB", "roofline", "GOP/s"],
+    );
     for result in results {
         table.row([
+            result.compute.clone(),
             result.rows.to_string(),
             format!("{:.2}", result.median_ms),
             format!("{:.2}", result.ms_per_row),
             format!("{:.2}", result.relative),
-            format!("{:.1}", result.weight_gb_per_second),
+            format!("{:.1}", result.work.megabytes),
+            format!("{:.0} %", 100.0 * result.roofline),
+            format!("{:.0}", result.giga_operations_per_second),
         ]);
     }
     table
@@ -201,32 +266,30 @@ fn table(results: &[Timing]) -> Table {
 
 #[cfg(test)]
 mod tests {
-    use cllm_decode::fake::{Fake, Kind};
-
     use super::*;
 
     #[test]
-    fn every_row_count_is_measured_on_a_full_cache() {
-        let mut lm = Fake::new(Kind::ContextHash(3), 97, 1200);
-        let times = measure(&mut lm, 1100, &[1, 4, 100], 3).unwrap();
-        assert_eq!(times.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 3]);
-        assert_eq!(lm.forwards, 3 + 4 * 3, "three prefill chunks, one uncounted round");
-        let beyond = measure(&mut lm, 1101, &[100], 1);
-        assert!(matches!(beyond, Err(LmError::ContextFull { .. })));
-    }
-
-    #[test]
     fn figures_come_from_medians() {
+        let cost = Cost {
+            weight_bytes: 4_000_000,
+            kv_bytes: 0,
+            layer_weights: 1_000_000,
+            head_weights: 1_000_000,
+            attention_width: 0,
+        };
+        let subject = Subject { compute: "bf16".into(), cost };
+        let shape = Shape { context: 0, sequences: 2, all_rows: true };
         let ms = |values: &[u64]| values.iter().map(|&v| Duration::from_millis(v)).collect();
-        let results = timings(&[1, 8], vec![ms(&[9, 1, 2]), ms(&[4, 8, 2, 100])], 4_000_000);
+        let times = vec![ms(&[9, 1, 2]), ms(&[4, 8, 2, 100])];
+        let results = timings(&subject, shape, &[1, 8], times, 4e9);
         assert_eq!((results[0].median_ms, results[0].min_ms), (2.0, 1.0));
-        assert_eq!((results[1].median_ms, results[1].ms_per_row), (6.0, 0.75));
+        assert_eq!((results[1].median_ms, results[1].ms_per_row), (6.0, 0.375));
         assert_eq!((results[0].relative, results[1].relative), (1.0, 3.0));
-        assert_eq!(results[0].weight_gb_per_second, 2.0);
+        assert_eq!(results[0].roofline, 0.5);
         let expected = "\
-rows    ms  ms/row  T(n)/T(1)  GB/s
-   1  2.00    2.00       1.00   2.0
-   8  6.00    0.75       3.00   0.7
+compute  rows    ms  ms/row  T(n)/T(1)   MB  roofline  GOP/s
+bf16        1  2.00    1.00       1.00  4.0      50 %      4
+bf16        8  6.00    0.38       3.00  4.0      17 %     11
 ";
         assert_eq!(table(&results).to_string(), expected);
     }
