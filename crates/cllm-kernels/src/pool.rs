@@ -153,7 +153,7 @@ impl Pool {
         // Nobody enters from here on; whoever is inside may still use the step.
         state.gate.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0;
-        while state.gate.load(Ordering::Acquire) % GENERATION != 0 {
+        while !state.gate.load(Ordering::Acquire).is_multiple_of(GENERATION) {
             spins += 1;
             if spins < SPINS {
                 std::hint::spin_loop();
@@ -185,7 +185,7 @@ impl Pool {
             1 => 1,
             threads => threads * PIECES_PER_THREAD,
         };
-        Ranges { len, grain, grains, pieces: pieces.min(grains) }
+        Ranges { total: len, grain, grains, len: pieces.min(grains) }
     }
 
     /// Cuts `data` into pieces of `chunk` elements (the last may be shorter) and calls
@@ -222,26 +222,28 @@ impl Drop for Pool {
 /// A split of `0..len` into nearly equal ranges.
 #[derive(Debug, Clone, Copy)]
 pub struct Ranges {
-    len: usize,
+    /// Length of what is split.
+    total: usize,
     grain: usize,
     grains: usize,
-    pieces: usize,
+    /// Number of ranges.
+    len: usize,
 }
 
 impl Ranges {
     /// Number of ranges; none is empty.
     pub fn len(&self) -> usize {
-        self.pieces
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.pieces == 0
+        self.len == 0
     }
 
     /// Range `i`; they ascend.
     pub fn get(&self, i: usize) -> Range<usize> {
-        let edge = |i: usize| (self.grains * i / self.pieces * self.grain).min(self.len);
+        let edge = |i: usize| (self.grains * i / self.len * self.grain).min(self.total);
         edge(i)..edge(i + 1)
     }
 }

@@ -99,16 +99,16 @@ fn eight<const R: usize>(
     let rows: [ActivationRow<'_>; R] = std::array::from_fn(|r| trim(rows[r], groups));
     let distance = panel.weights.len();
     let mut sums = [_mm512_setzero_ps(); R];
-    for g in 0..groups {
+    for (g, lines) in lines.iter().enumerate() {
         let mut dots = [_mm512_setzero_si512(); R];
         for r in 0..R {
             // Weights are stored plus 128; taking 128 times the activations off again here
             // costs nothing.
             dots[r] = _mm512_set1_epi32(-128 * rows[r].sums[g]);
         }
-        for q in 0..8 {
-            let weights = line(&lines[g][q]);
-            prefetch(&lines[g][q], distance);
+        for (q, bytes) in lines.iter().enumerate() {
+            let weights = line(bytes);
+            prefetch(bytes, distance);
             for r in 0..R {
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&rows[r].values[g], q));
             }
@@ -135,11 +135,11 @@ fn four<const R: usize>(
     let distance = panel.weights.len();
     let low = _mm512_set1_epi8(15);
     let mut sums = [_mm512_setzero_ps(); R];
-    for g in 0..groups {
+    for (g, lines) in lines.iter().enumerate() {
         let mut dots = [_mm512_setzero_si512(); R];
-        for q in 0..4 {
-            let both = line(&lines[g][q]);
-            prefetch(&lines[g][q], distance);
+        for (q, bytes) in lines.iter().enumerate() {
+            let both = line(bytes);
+            prefetch(bytes, distance);
             let weights = _mm512_and_si512(both, low);
             for r in 0..R {
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&rows[r].values[g], 2 * q));
