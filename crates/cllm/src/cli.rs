@@ -83,7 +83,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Format the weights are computed in: `auto`, `f32` or `bf16`.
+    /// Format the weights are computed in: `auto` (as the file), `f32`, `bf16`, `w8` or `w4`.
     #[arg(long, env = "CLLM_COMPUTE", value_name = "FORMAT", default_value = "auto")]
     pub(crate) compute: Compute,
 }
