@@ -337,7 +337,7 @@ fn bad_input_is_an_error_with_code_2() {
     generate(&["-p", "x", "-d", "jacobi:0"], b"", "expected 1 to 1024");
     generate(&["-p", "x", "-d", "medusa"], b"", "no decoder `medusa`");
     generate(&["-p", "x", "--max-new-tokens", "0"], b"", "--max-new-tokens");
-    generate(&["-p", "x", "--compute", "int3"], b"", "expected auto, f32 or bf16");
+    generate(&["-p", "x", "--compute", "int3"], b"", "expected one of auto, f32, bf16, w8, w4");
     generate(&["-p", "x", "--stop", ""], b"", "stop string");
     generate(&["-p", "x", "--system", "y"], b"", "no chat template");
     generate(&["--messages", "-"], b"{}", "expected an array of messages");
