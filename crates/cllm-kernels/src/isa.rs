@@ -10,10 +10,16 @@ use std::fmt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Level {
     Portable,
+    /// With FMA and F16C.
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    /// F, BW, VL, DQ and VNNI.
+    #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
 }
 
 /// An instruction set this machine has. A value is the proof: the only constructors
@@ -34,20 +40,22 @@ impl Isa {
         let mut found = vec![Self::PORTABLE];
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx2")
+            let avx2 = is_x86_feature_detected!("avx2")
                 && is_x86_feature_detected!("fma")
-                && is_x86_feature_detected!("f16c")
-            {
-                found.push(Self(Level::Avx2));
-                if is_x86_feature_detected!("avx512f")
-                    && is_x86_feature_detected!("avx512bw")
-                    && is_x86_feature_detected!("avx512vl")
-                    && is_x86_feature_detected!("avx512dq")
-                    && is_x86_feature_detected!("avx512vnni")
-                {
-                    found.push(Self(Level::Avx512));
-                }
-            }
+                && is_x86_feature_detected!("f16c");
+            let avx512 = avx2
+                && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vnni");
+            let levels = [
+                (Level::Avx2, avx2),
+                (Level::AvxVnni, avx2 && is_x86_feature_detected!("avxvnni")),
+                (Level::Avx512, avx512),
+                (Level::Avx512Bf16, avx512 && is_x86_feature_detected!("avx512bf16")),
+            ];
+            found.extend(levels.into_iter().filter(|level| level.1).map(|level| Self(level.0)));
         }
         found
     }
@@ -67,25 +75,40 @@ impl Isa {
         }
     }
 
-    /// `portable`, `avx2` or `avx512`.
+    /// `portable`, `avx2`, `avxvnni`, `avx512` or `avx512bf16`.
     pub fn name(self) -> &'static str {
         match self.0 {
             Level::Portable => "portable",
             #[cfg(target_arch = "x86_64")]
             Level::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
+            Level::AvxVnni => "avxvnni",
+            #[cfg(target_arch = "x86_64")]
             Level::Avx512 => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512Bf16 => "avx512bf16",
         }
     }
 
+    /// AVX2, FMA and F16C are there, and AVX-512 is not to be used.
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn has_avx2(self) -> bool {
-        self.0 == Level::Avx2
+        matches!(self.0, Level::Avx2 | Level::AvxVnni)
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx_vnni(self) -> bool {
+        self.0 == Level::AvxVnni
     }
 
     #[cfg(target_arch = "x86_64")]
     pub(crate) fn has_avx512(self) -> bool {
-        self.0 == Level::Avx512
+        self.0 >= Level::Avx512
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) fn has_avx512_bf16(self) -> bool {
+        self.0 == Level::Avx512Bf16
     }
 }
 

@@ -17,6 +17,7 @@
 //! layers; [`mmap`] maps weight files.
 
 pub mod activation;
+pub mod activations;
 pub mod attention;
 pub mod isa;
 pub mod kv;
@@ -27,13 +28,14 @@ mod memory;
 pub mod mmap;
 pub mod norm;
 pub mod pool;
-pub mod quant;
 pub mod rope;
 mod shared;
+mod simd;
 
+pub use activations::Activations;
 pub use attention::{HeadShape, Query, attention};
 pub use isa::Isa;
 pub use kv::{KvFormat, KvStore};
-pub use linear::{Best, Format, FourBits, Linear, Source};
+pub use linear::{Best, Format, Integers, Linear, Source, SwiGlu};
 pub use pool::Pool;
 pub use rope::RopeTable;

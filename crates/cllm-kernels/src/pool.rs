@@ -5,8 +5,10 @@
 //! work, so workers spin for a short while after each step, and then park: a machine
 //! that does something else between two tokens is not kept busy.
 //!
-//! A step is cut into pieces that threads take from a counter, the caller among them. The
-//! caller waits only for workers that have *entered* the step: one that the system has
+//! A step is cut into pieces that threads take from counters, the caller among them:
+//! either all from one ([`Pool::run`]), or each first from its own share of neighbouring
+//! pieces, so that it reads memory in one run, and then from those of others
+//! ([`Pool::run_near`]). The caller waits only for workers that have *entered* the step: one that the system has
 //! not scheduled in time finds the step closed, and costs nothing. So a core that is
 //! taken away costs its share of the speed and not a time slice at every step, which is
 //! what a barrier of all threads would pay.
@@ -25,27 +27,44 @@ use crate::shared::Shared;
 /// gap between two steps of a forward, far shorter than a time slice.
 const SPINS: usize = 2_000;
 
-/// How many pieces per thread a step is cut into: few enough for the counter to stay
-/// cheap, enough for threads to end at about the same time.
-const PIECES_PER_THREAD: usize = 4;
+/// How many ranges per thread a step is cut into: few enough for counting to stay cheap,
+/// enough for threads to end at about the same time.
+const PIECES_PER_THREAD: usize = 8;
 
 /// One step, shared with the workers while it is open.
 struct Step<'a> {
     job: &'a (dyn Fn(usize) + Sync),
     pieces: usize,
-    next: AtomicUsize,
+    /// Who takes what: one share for all threads, or one for each.
+    shares: &'a [Share],
     panicked: AtomicBool,
 }
 
+/// The pieces of one thread, or of all: the next one to be taken. On a cache line of its
+/// own, because a thread counts here for every piece.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Share {
+    next: AtomicUsize,
+}
+
 impl Step<'_> {
-    /// Takes pieces until there are none.
-    fn work(&self) {
-        loop {
-            let piece = self.next.fetch_add(1, Ordering::Relaxed);
-            if piece >= self.pieces {
-                return;
+    /// Takes pieces until there are none: first those of the share that belongs to
+    /// `thread`, then those of the following ones.
+    fn work(&self, thread: usize) {
+        let count = self.shares.len();
+        for i in 0..count {
+            let share = (thread + i) % count;
+            let end = self.pieces * (share + 1) / count;
+            let next = &self.shares[share].next;
+            // A look first: taking in vain would disturb whoever works there.
+            while next.load(Ordering::Relaxed) < end {
+                let piece = next.fetch_add(1, Ordering::Relaxed);
+                if piece >= end {
+                    break;
+                }
+                (self.job)(piece);
             }
-            (self.job)(piece);
         }
     }
 }
@@ -80,6 +99,8 @@ impl State {
 pub struct Pool {
     state: Arc<State>,
     workers: Vec<JoinHandle<()>>,
+    /// One per thread.
+    shares: Vec<Share>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -98,9 +119,10 @@ impl Pool {
         for index in 1..threads.max(1) {
             let state = Arc::clone(&pool.state);
             let name = format!("cllm-{index}");
-            let worker = std::thread::Builder::new().name(name).spawn(move || work(&state));
+            let worker = std::thread::Builder::new().name(name).spawn(move || work(&state, index));
             // On failure `pool` is dropped here, which ends the workers already started.
             pool.workers.push(worker?);
+            pool.shares.push(Share::default());
         }
         Ok(pool)
     }
@@ -115,7 +137,7 @@ impl Pool {
             lock: Mutex::new(()),
             wake: Condvar::new(),
         };
-        Self { state: Arc::new(state), workers: Vec::new() }
+        Self { state: Arc::new(state), workers: Vec::new(), shares: vec![Share::default()] }
     }
 
     /// As many threads as this process may use: cores, CPU affinity and cgroup quota.
@@ -128,17 +150,30 @@ impl Pool {
         self.workers.len() + 1
     }
 
-    /// Calls `job(i)` once for every `i` in `0..pieces`, on any thread, in any order, and
-    /// returns when all have finished.
+    /// Calls `job(i)` once for every `i` in `0..pieces`, on any thread, and returns when all
+    /// have finished. Pieces are begun in ascending order: the last ones should be small.
     ///
     /// # Panics
     /// If `job` panics; the other pieces may then be left undone.
     pub fn run(&mut self, pieces: usize, job: &(dyn Fn(usize) + Sync)) {
-        let step =
-            Step { job, pieces, next: AtomicUsize::new(0), panicked: AtomicBool::new(false) };
+        self.step(pieces, 1, job);
+    }
+
+    /// As [`Pool::run`], but neighbouring pieces go to the same thread while it can keep up,
+    /// and the same pieces to the same thread from step to step.
+    pub fn run_near(&mut self, pieces: usize, job: &(dyn Fn(usize) + Sync)) {
+        self.step(pieces, self.threads(), job);
+    }
+
+    fn step(&mut self, pieces: usize, shares: usize, job: &(dyn Fn(usize) + Sync)) {
         if self.workers.is_empty() || pieces <= 1 {
-            return step.work();
+            return (0..pieces).for_each(job);
         }
+        for (i, share) in self.shares[..shares].iter_mut().enumerate() {
+            *share.next.get_mut() = pieces * i / shares;
+        }
+        let shares = &self.shares[..shares];
+        let step = Step { job, pieces, shares, panicked: AtomicBool::new(false) };
         let state = &*self.state;
         state.step.store(std::ptr::from_ref(&step).cast_mut().cast(), Ordering::Relaxed);
         let gate = state.gate.load(Ordering::Relaxed);
@@ -149,7 +184,7 @@ impl Pool {
             drop(state.lock());
             state.wake.notify_all();
         }
-        let own = catch_unwind(AssertUnwindSafe(|| step.work()));
+        let own = catch_unwind(AssertUnwindSafe(|| step.work(0)));
         // Nobody enters from here on; whoever is inside may still use the step.
         state.gate.fetch_and(!OPEN, Ordering::AcqRel);
         let mut spins = 0;
@@ -175,7 +210,7 @@ impl Pool {
     /// each; a few ranges per thread.
     pub fn run_ranges(&mut self, len: usize, grain: usize, job: &(dyn Fn(Range<usize>) + Sync)) {
         let ranges = self.ranges(len, grain);
-        self.run(ranges.len(), &|i| job(ranges.get(i)));
+        self.run_near(ranges.len(), &|i| job(ranges.get(i)));
     }
 
     /// How [`Pool::run_ranges`] would split `0..len`.
@@ -249,7 +284,7 @@ impl Ranges {
 }
 
 /// The life of a worker.
-fn work(state: &State) {
+fn work(state: &State, thread: usize) {
     let mut seen = 0;
     while let Some(generation) = enter(state, seen) {
         seen = generation;
@@ -257,7 +292,7 @@ fn work(state: &State) {
         // worker to leave before the step goes out of scope.
         #[expect(unsafe_code, reason = "uses the step lent by Pool::run")]
         let step = unsafe { &*state.step.load(Ordering::Relaxed).cast::<Step<'_>>() };
-        if catch_unwind(AssertUnwindSafe(|| step.work())).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| step.work(thread))).is_err() {
             step.panicked.store(true, Ordering::Relaxed);
         }
         state.gate.fetch_sub(INSIDE, Ordering::Release);
@@ -310,10 +345,14 @@ mod tests {
             let mut pool = Pool::new(threads).unwrap();
             for pieces in [0, 1, 2, 7, 100] {
                 let counts: Vec<_> = (0..pieces).map(|_| AtomicUsize::new(0)).collect();
-                for _ in 0..300 {
-                    pool.run(pieces, &|i| {
+                for round in 0..300 {
+                    let count = |i: usize| {
                         counts[i].fetch_add(1, Ordering::Relaxed);
-                    });
+                    };
+                    match round % 2 {
+                        0 => pool.run(pieces, &count),
+                        _ => pool.run_near(pieces, &count),
+                    }
                 }
                 assert!(counts.iter().all(|c| c.load(Ordering::Relaxed) == 300));
             }

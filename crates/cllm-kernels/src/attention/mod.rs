@@ -27,7 +27,6 @@
 //! bytes per key and query: 0.8 MB for a piece of 24 queries at 8,192 keys.
 
 mod piece;
-mod simd;
 mod span;
 #[cfg(test)]
 mod tests;
@@ -105,12 +104,12 @@ pub fn attention(isa: Isa, pool: &mut Pool, shape: HeadShape, rows: &[Query<'_>]
             unsafe {
                 #[cfg(target_arch = "x86_64")]
                 if isa.has_avx512() {
-                    return piece.run::<simd::Avx512>(scratch, write);
+                    return piece.run::<crate::simd::Avx512>(scratch, write);
                 } else if isa.has_avx2() {
-                    return piece.run::<simd::Avx2>(scratch, write);
+                    return piece.run::<crate::simd::Avx2>(scratch, write);
                 }
                 let _ = isa;
-                piece.run::<simd::Portable>(scratch, write);
+                piece.run::<crate::simd::Portable>(scratch, write);
             }
         });
     };

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use half::f16;
 
-use super::simd::{Element, Simd};
+use crate::simd::{Element, Simd};
 use super::span::{Side, Span, common};
 use super::tile::{ScoreTile, Softmax, TILE, ValueTile};
 use super::{HeadShape, Query};

@@ -5,7 +5,7 @@
 //! does not depend on the tile it is computed in.
 #![expect(unsafe_code, reason = "raw loads and stores in the inner loops")]
 
-use super::simd::{Element, Job, Simd};
+use crate::simd::{Element, Job, Simd};
 use crate::kv::BLOCK;
 use crate::lanes::Lanes;
 use crate::math::exp_not_positive;

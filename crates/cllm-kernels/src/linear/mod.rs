@@ -1,40 +1,44 @@
-//! Linear layers: `y = x W^T`.
+//! Linear layers: `y = x W^T + b`.
 //!
 //! This is the seam behind which storage formats and fast kernels live. A [`Linear`] is
-//! packed once at load; [`Linear::apply`] and [`Linear::argmax`] take any number of rows
-//! of f32 activations. Callers never see the format.
+//! packed once at load; [`Linear::apply`], [`Linear::add_to`] and [`Linear::argmax`] take
+//! any number of rows of [`Activations`]. Callers see the format only when they ask for
+//! activations that fit it.
 //!
 //! Every output is computed in an order fixed by its row and column alone, so it does not
 //! depend on the tile they fall into: row invariance by construction. Tiles only decide
-//! how often a weight is loaded: with R rows in flight, once per R rows.
+//! how often a weight is loaded.
 
-mod float;
-mod packed;
+mod load;
+mod panel;
+mod swiglu;
+mod tile;
 
 use std::fmt;
 use std::ops::Range;
 
-use half::{bf16, f16};
-
+use crate::activations::Activations;
 use crate::isa::Isa;
 use crate::pool::Pool;
-use crate::quant::Activations;
 use crate::shared::Shared;
-use packed::{Bits, PANEL, Panels, Quantized};
+use panel::{PANEL, Panels};
+use tile::PanelOutputs;
 
-/// Rows that pass over all of a thread's weights together. Their activations stay in the
-/// second-level cache; the weights of a layer come from there or the third.
-const ROW_BLOCK: usize = 96;
+pub use load::{Integers, Source};
+pub use swiglu::SwiGlu;
+
+/// Panels that one tile of rows after the other passes over: with many rows they stay in
+/// the caches in the meantime, and each pass is long enough to be worth its start.
+const CHUNK: usize = 4;
 
 /// How the weights of a linear layer are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Format {
     /// 4 bytes a weight; the reference.
     F32,
-    /// 2 bytes a weight, widened to f32 before it is used; exact for weights that were
-    /// trained or published in bf16.
+    /// 2 bytes a weight, times activations in bf16, added up in f32.
     Bf16,
-    /// 8 bits a weight and a scale per 32, times 8-bit activations.
+    /// 8 bits a weight, a scale and a minimum per 32, times 8-bit activations.
     W8,
     /// 4 bits a weight, a scale and a minimum per 32, times 8-bit activations.
     W4,
@@ -54,47 +58,19 @@ impl fmt::Display for Format {
 impl Format {
     /// Bytes of `outputs x inputs` weights in this format.
     pub fn bytes(self, outputs: usize, inputs: usize) -> usize {
-        match self {
-            Self::F32 => 4 * outputs * inputs,
-            Self::Bf16 => 2 * outputs * inputs,
-            Self::W8 => Panels::bytes_for(Bits::Eight, outputs, inputs),
-            Self::W4 => Panels::bytes_for(Bits::Four, outputs, inputs),
-        }
+        panel::bytes_for(self, outputs, inputs)
     }
 }
 
-/// A weight matrix of `outputs` rows and `inputs` columns, packed for multiplication.
+/// A weight matrix of `outputs` rows and `inputs` columns, packed for multiplication, and
+/// perhaps a bias.
 #[derive(Debug)]
 pub struct Linear {
     inputs: usize,
     outputs: usize,
-    weights: Weights,
-}
-
-#[derive(Debug)]
-enum Weights {
-    F32(Vec<f32>),
-    Bf16(Vec<bf16>),
-    Packed(Panels),
-}
-
-/// The weights of one output in four bits, as a file stores them: `w = q * scale + minimum`.
-#[derive(Debug)]
-pub struct FourBits<'a> {
-    /// 0 to 15, shape `(K,)`.
-    pub values: &'a mut [i8],
-    /// Shape `(K / 32,)`.
-    pub scales: &'a mut [f16],
-    /// Shape `(K / 32,)`.
-    pub minima: &'a mut [f16],
-}
-
-/// Where the weights of a layer come from; called from several threads.
-pub enum Source<'a> {
-    /// Writes the weights of the output with this index, shape `(K,)`.
-    Float(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
-    /// Writes the four-bit weights of the output with this index; for [`Format::W4`].
-    FourBits(&'a (dyn Fn(usize, FourBits<'_>) + Sync)),
+    panels: Panels,
+    /// `(N,)`
+    bias: Option<Vec<f32>>,
 }
 
 /// The largest of a set of logits: its index, its value, and whether a NaN was among them.
@@ -122,20 +98,10 @@ impl Best {
     }
 }
 
-/// Receives outputs: a row, the first output, and values from there on.
-type Sink<'a> = dyn FnMut(usize, usize, &[f32]) + 'a;
-
 impl Linear {
     /// An all-zero layer, to be filled by [`Linear::load`].
     pub fn zeros(outputs: usize, inputs: usize, format: Format) -> Self {
-        let len = outputs * inputs;
-        let weights = match format {
-            Format::F32 => Weights::F32(vec![0.0; len]),
-            Format::Bf16 => Weights::Bf16(vec![bf16::ZERO; len]),
-            Format::W8 => Weights::Packed(Panels::zeros(Bits::Eight, outputs, inputs)),
-            Format::W4 => Weights::Packed(Panels::zeros(Bits::Four, outputs, inputs)),
-        };
-        Self { inputs, outputs, weights }
+        Self { inputs, outputs, panels: Panels::zeros(format, outputs, inputs), bias: None }
     }
 
     /// A layer from f32 weights, shape `(outputs, inputs)`.
@@ -149,59 +115,15 @@ impl Linear {
         linear
     }
 
-    /// Fills all weights, in parallel.
+    /// The layer with a bias, shape `(N,)`, or without.
     ///
     /// # Panics
-    /// If the source is [`Source::FourBits`] and the format is not [`Format::W4`].
-    pub fn load(&mut self, pool: &mut Pool, source: &Source<'_>) {
-        let (k, outputs) = (self.inputs, self.outputs);
-        match (&mut self.weights, source) {
-            (Weights::F32(w), Source::Float(read)) => {
-                pool.for_each_chunk(w, LOAD_ROWS * k, &|piece, rows| {
-                    for (i, row) in rows.chunks_exact_mut(k).enumerate() {
-                        read(piece * LOAD_ROWS + i, row);
-                    }
-                });
-            }
-            (Weights::Bf16(w), Source::Float(read)) => {
-                pool.for_each_chunk(w, LOAD_ROWS * k, &|piece, rows| {
-                    let mut wide = vec![0.0; k];
-                    for (i, row) in rows.chunks_exact_mut(k).enumerate() {
-                        read(piece * LOAD_ROWS + i, &mut wide);
-                        for (narrow, &v) in row.iter_mut().zip(&wide) {
-                            *narrow = bf16::from_f32(v);
-                        }
-                    }
-                });
-            }
-            (Weights::Packed(panels), source) => {
-                let (bits, groups) = (panels.bits(), panels.groups());
-                let bytes = panels.panel_bytes();
-                pool.for_each_chunk(panels.bytes_mut(), bytes, &|panel, bytes| {
-                    let mut row = vec![0.0; k];
-                    let mut quantized = Quantized::new(groups);
-                    for lane in 0..PANEL.min(outputs - panel * PANEL) {
-                        match source {
-                            Source::Float(read) => {
-                                read(panel * PANEL + lane, &mut row);
-                                quantized.fill(bits, &row);
-                            }
-                            Source::FourBits(read) => {
-                                assert_eq!(bits, Bits::Four, "four-bit weights fit w4 only");
-                                let four = FourBits {
-                                    values: &mut quantized.values[..k],
-                                    scales: &mut quantized.scales,
-                                    minima: &mut quantized.minima,
-                                };
-                                read(panel * PANEL + lane, four);
-                            }
-                        }
-                        packed::pack(bits, bytes, lane, &quantized);
-                    }
-                });
-            }
-            _ => panic!("four-bit weights fit w4 only"),
-        }
+    /// If the bias has another length.
+    #[must_use]
+    pub fn with_bias(mut self, bias: Option<Vec<f32>>) -> Self {
+        assert!(bias.as_ref().is_none_or(|bias| bias.len() == self.outputs), "length of the bias");
+        self.bias = bias;
+        self
     }
 
     /// Length of an input row, K.
@@ -216,70 +138,78 @@ impl Linear {
 
     /// How the weights are stored.
     pub fn format(&self) -> Format {
-        match &self.weights {
-            Weights::F32(_) => Format::F32,
-            Weights::Bf16(_) => Format::Bf16,
-            Weights::Packed(panels) if panels.bits() == Bits::Four => Format::W4,
-            Weights::Packed(_) => Format::W8,
-        }
+        self.panels.format()
     }
 
     /// Bytes a forward streams through the processor for this layer.
     pub fn bytes(&self) -> usize {
-        match &self.weights {
-            Weights::F32(w) => 4 * w.len(),
-            Weights::Bf16(w) => 2 * w.len(),
-            Weights::Packed(panels) => panels.bytes(),
-        }
+        self.panels.bytes()
     }
 
     /// The weights of one output as f32: a row of an embedding that shares this matrix.
     pub fn read_output(&self, output: usize, row: &mut [f32]) {
-        let range = output * self.inputs..(output + 1) * self.inputs;
-        match &self.weights {
-            Weights::F32(w) => row.copy_from_slice(&w[range]),
-            Weights::Bf16(w) => {
-                for (wide, narrow) in row.iter_mut().zip(&w[range]) {
-                    *wide = narrow.to_f32();
-                }
-            }
-            Weights::Packed(panels) => panels.read_output(output, row),
-        }
+        assert!(output < self.outputs && row.len() == self.inputs);
+        self.panels.read_output(output, row);
     }
 
-    /// `out = x W^T`: `x` has shape `(R, K)`, `out` has shape `(R, N)`.
-    pub fn apply(&self, isa: Isa, pool: &mut Pool, x: &[f32], out: &mut [f32]) {
-        let (k, n) = (self.inputs, self.outputs);
-        let rows = x.len() / k;
-        assert_eq!((x.len(), out.len()), (rows * k, rows * n));
-        let input = self.prepare(isa, x);
+    /// `out = x W^T + b`: `x` has shape `(R, K)`, `out` has shape `(R, N)`.
+    pub fn apply(&self, isa: Isa, pool: &mut Pool, x: &Activations, out: &mut [f32]) {
+        self.each(isa, pool, x, out, |place, value| *place = value);
+    }
+
+    /// `out += x W^T + b`: a block's contribution to the residual stream.
+    pub fn add_to(&self, isa: Isa, pool: &mut Pool, x: &Activations, out: &mut [f32]) {
+        self.each(isa, pool, x, out, |place, value| *place += value);
+    }
+
+    /// Computes all outputs and hands each to `put` with its place in `out`.
+    fn each(
+        &self,
+        isa: Isa,
+        pool: &mut Pool,
+        x: &Activations,
+        out: &mut [f32],
+        put: impl Fn(&mut f32, f32) + Sync,
+    ) {
+        let n = self.outputs;
+        assert_eq!((x.inputs(), out.len()), (self.inputs, x.rows() * n), "elements of a layer");
         let out = Shared::new(out);
-        pool.run_ranges(n, PANEL, &|outputs| {
-            self.range(isa, &input, outputs, &mut |row, output, values| {
-                // SAFETY: each thread visits outputs of its own range, each once.
+        pool.run_ranges(n.div_ceil(PANEL), 1, &|panels| {
+            self.panels(isa, x, panels, |panel, row, values| {
+                let output = panel * PANEL;
+                let lanes = PANEL.min(n - output);
+                // SAFETY: each thread visits panels of its own, each once.
                 #[expect(unsafe_code, reason = "threads write columns of their own")]
-                let place = unsafe { out.slice(row * n + output, values.len()) };
-                place.copy_from_slice(values);
+                let places = unsafe { out.slice(row * n + output, lanes) };
+                match &self.bias {
+                    None => places.iter_mut().zip(values).for_each(|(p, &v)| put(p, v)),
+                    Some(bias) => {
+                        for ((p, v), b) in places.iter_mut().zip(values).zip(&bias[output..]) {
+                            put(p, v + b);
+                        }
+                    }
+                }
             });
         });
     }
 
-    /// The largest output of each row of `x`, shape `(R, K)`, without storing the others:
-    /// the LM head of greedy decoding. `best` has length R.
-    pub fn argmax(&self, isa: Isa, pool: &mut Pool, x: &[f32], best: &mut [Best]) {
-        let rows = x.len() / self.inputs;
-        assert_eq!((x.len(), best.len()), (rows * self.inputs, rows));
-        let input = self.prepare(isa, x);
+    /// The largest output of each row of `x`, without storing the others: the LM head of
+    /// greedy decoding. `best` has length R.
+    pub fn argmax(&self, isa: Isa, pool: &mut Pool, x: &Activations, best: &mut [Best]) {
+        let rows = x.rows();
+        assert_eq!((x.inputs(), best.len()), (self.inputs, rows), "elements of a layer");
+        assert!(self.bias.is_none(), "an LM head has no bias");
         // One result per range of outputs and row; ranges ascend.
-        let ranges = pool.ranges(self.outputs, PANEL);
+        let ranges = pool.ranges(self.outputs.div_ceil(PANEL), 1);
         let mut partial = vec![Best::NONE; ranges.len() * rows];
         let shared = Shared::new(&mut partial);
-        pool.run(ranges.len(), &|i| {
+        pool.run_near(ranges.len(), &|i| {
             // SAFETY: each range has its own `rows` entries.
             #[expect(unsafe_code, reason = "threads write results of their own")]
             let best = unsafe { shared.slice(i * rows, rows) };
-            self.range(isa, &input, ranges.get(i), &mut |row, output, values| {
-                for (c, &value) in values.iter().enumerate() {
+            self.panels(isa, x, ranges.get(i), |panel, row, values| {
+                let output = panel * PANEL;
+                for (c, &value) in values[..PANEL.min(self.outputs - output)].iter().enumerate() {
                     best[row].offer((output + c) as u32, value);
                 }
             });
@@ -295,60 +225,27 @@ impl Linear {
         }
     }
 
-    /// The activations as the kernels of this format take them.
-    fn prepare<'a>(&self, isa: Isa, x: &'a [f32]) -> Input<'a> {
-        match &self.weights {
-            Weights::F32(_) | Weights::Bf16(_) => Input::Float(x),
-            Weights::Packed(_) => {
-                let mut activations = Activations::default();
-                activations.quantize(isa, x, self.inputs);
-                Input::Eight(activations)
-            }
-        }
-    }
-
-    /// Computes a range of outputs, beginning on a panel, for all rows. For one row,
-    /// outputs ascend.
-    fn range(&self, isa: Isa, input: &Input<'_>, outputs: Range<usize>, sink: &mut Sink<'_>) {
-        match (&self.weights, input) {
-            (Weights::F32(w), Input::Float(x)) => {
-                float::range_f32(isa, x, w, self.inputs, outputs, sink);
-            }
-            (Weights::Bf16(w), Input::Float(x)) => {
-                float::range_bf16(isa, x, w, self.inputs, outputs, sink);
-            }
-            (Weights::Packed(panels), Input::Eight(activations)) => {
-                for first in (0..activations.rows()).step_by(ROW_BLOCK) {
-                    let rows = first..(first + ROW_BLOCK).min(activations.rows());
-                    for panel in outputs.start / PANEL..outputs.end.div_ceil(PANEL) {
-                        let output = panel * PANEL;
-                        let lanes = PANEL.min(self.outputs - output);
-                        packed::panel(
-                            isa,
-                            panels,
-                            panel,
-                            activations,
-                            rows.clone(),
-                            &mut |row, values| {
-                                sink(row, output, &values[..lanes]);
-                            },
-                        );
+    /// Computes a range of panels for all rows and hands over each row's outputs. For one
+    /// row, panels ascend.
+    fn panels(
+        &self,
+        isa: Isa,
+        x: &Activations,
+        panels: Range<usize>,
+        mut sink: impl FnMut(usize, usize, &PanelOutputs),
+    ) {
+        let mut outputs = Default::default();
+        for first in panels.clone().step_by(CHUNK) {
+            for tile in 0..x.tiles().len() {
+                for panel in first..(first + CHUNK).min(panels.end) {
+                    tile::run(isa, &self.panels, panel, x, tile, &mut outputs);
+                    for (row, outputs) in x.tiles().rows(tile).zip(&outputs) {
+                        sink(panel, row, outputs);
                     }
                 }
             }
-            _ => unreachable!("`prepare` made the input for this format"),
         }
     }
-}
-
-/// Rows per piece while loading: some ten microseconds of work.
-const LOAD_ROWS: usize = 16;
-
-/// Activations, prepared for a format.
-enum Input<'a> {
-    /// `(R, K)`
-    Float(&'a [f32]),
-    Eight(Activations),
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! Linear layers against the plain definition, on every instruction set.
 
+use super::load::Quantized;
 use super::*;
-use crate::lanes;
-use crate::quant::{ActivationRow, GROUP};
+use crate::activations::{Eight, GROUP, Store, round_to_bf16};
+use half::f16;
 use proptest::prelude::*;
 
-fn noise(len: usize, seed: u64) -> Vec<f32> {
+pub(super) fn noise(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(2).wrapping_add(1);
     (0..len)
         .map(|_| {
@@ -17,44 +18,69 @@ fn noise(len: usize, seed: u64) -> Vec<f32> {
         .collect()
 }
 
+/// Rows of f32, shape `(R, K)`, as activations.
+fn activations(pool: &mut Pool, isa: Isa, format: Format, x: &[f32], k: usize) -> Activations {
+    let mut activations = Activations::default();
+    activations.fill(isa, pool, (format, x.len() / k, k), &|row, out| {
+        out.copy_from_slice(&x[row * k..][..k]);
+    });
+    activations
+}
+
 /// The outputs by their definition, one at a time: no tiles, no panels, one thread.
 fn reference(linear: &Linear, weights: &[f32], x: &[f32]) -> Vec<f32> {
     let (k, n) = (linear.inputs(), linear.outputs());
-    let bits = match linear.format() {
-        Format::W8 => Some(Bits::Eight),
-        Format::W4 => Some(Bits::Four),
-        Format::F32 | Format::Bf16 => None,
-    };
-    let mut activations = Activations::default();
-    activations.quantize(Isa::PORTABLE, x, k);
-    let mut row = vec![0.0; k];
-    let mut out = vec![0.0; x.len() / k * n];
-    for output in 0..n {
-        linear.read_output(output, &mut row);
-        for (r, x) in x.chunks(k).enumerate() {
-            out[r * n + output] = match bits {
-                None => lanes::dot(x, &row),
-                Some(bits) => {
-                    let mut q = Quantized::new(k.div_ceil(GROUP));
-                    q.fill(bits, &weights[output * k..][..k]);
-                    groups_in_order(bits, &q, activations.row(r))
-                }
-            };
-        }
+    let mut out = Vec::with_capacity(x.len() / k * n);
+    for x in x.chunks(k) {
+        // One row is one tile, so its groups follow each other.
+        let row = activations(&mut Pool::single(), Isa::PORTABLE, linear.format(), x, k);
+        out.extend((0..n).map(|output| match row.store() {
+            Store::F32(x) => chains(x.as_flattened(), &padded(&weights[output * k..][..k]), 1),
+            Store::Bf16(x) => {
+                let widen = |v: u16| f32::from_bits(u32::from(v) << 16);
+                let x: Vec<f32> = x.as_flattened().iter().map(|&v| widen(v)).collect();
+                let mut w = padded(&weights[output * k..][..k]);
+                w.iter_mut().for_each(|w| *w = widen(round_to_bf16(*w)));
+                chains(&x, &w, 2)
+            }
+            Store::Eight(x) => {
+                let mut q = Quantized::new(k.div_ceil(GROUP));
+                let most = if linear.format() == Format::W8 { 255.0 } else { 15.0 };
+                q.fill(most, &weights[output * k..][..k]);
+                groups_in_order(&q, x)
+            }
+        }));
     }
     out
 }
 
-/// The two lines of the packed formats' definition.
-fn groups_in_order(bits: Bits, w: &Quantized, x: ActivationRow<'_>) -> f32 {
+fn padded(w: &[f32]) -> Vec<f32> {
+    let mut w = w.to_vec();
+    w.resize(w.len().next_multiple_of(GROUP), 0.0);
+    w
+}
+
+/// Two chains of multiply-adds that take turns every `inputs` inputs, of which the later
+/// ones come first.
+fn chains(x: &[f32], w: &[f32], inputs: usize) -> f32 {
+    let mut chains = [0.0f32; 2];
+    for (j, (x, w)) in x.chunks(inputs).zip(w.chunks(inputs)).enumerate() {
+        for (x, w) in x.iter().zip(w).rev() {
+            chains[j % 2] = x.mul_add(*w, chains[j % 2]);
+        }
+    }
+    chains[0] + chains[1]
+}
+
+/// The two lines of the integer formats' definition.
+fn groups_in_order(w: &Quantized, x: &Eight) -> f32 {
     let mut y = 0.0f32;
     for (g, values) in x.values.iter().enumerate() {
         let weights = &w.values[g * GROUP..][..GROUP];
         let dot: i32 = weights.iter().zip(values).map(|(&q, &v)| i32::from(q) * i32::from(v)).sum();
+        let sum: i32 = values.iter().map(|&v| i32::from(v)).sum();
         y = (dot as f32).mul_add(w.scales[g].to_f32() * x.scales[g], y);
-        if bits == Bits::Four {
-            y = w.minima[g].to_f32().mul_add(x.scales[g] * x.sums[g] as f32, y);
-        }
+        y = w.minima[g].to_f32().mul_add(x.scales[g] * sum as f32, y);
     }
     y
 }
@@ -83,12 +109,17 @@ proptest! {
         let want = reference(&linear, &weights, &x);
         let mut pool = Pool::new(threads).unwrap();
         for isa in Isa::available() {
+            let input = activations(&mut pool, isa, format, &x, k);
             let mut out = vec![f32::NAN; rows * n];
-            linear.apply(isa, &mut pool, &x, &mut out);
+            linear.apply(isa, &mut pool, &input, &mut out);
             prop_assert_eq!(bits(&out), bits(&want), "{}", isa);
 
+            let mut sums = vec![0.5; rows * n];
+            linear.add_to(isa, &mut pool, &input, &mut sums);
+            prop_assert!(sums.iter().zip(&want).all(|(sum, v)| *sum == 0.5 + v));
+
             let mut best = vec![Best::NONE; rows];
-            linear.argmax(isa, &mut pool, &x, &mut best);
+            linear.argmax(isa, &mut pool, &input, &mut best);
             for (best, logits) in best.iter().zip(want.chunks(n)) {
                 let mut expected = Best::NONE;
                 logits.iter().enumerate().for_each(|(i, &v)| expected.offer(i as u32, v));
@@ -106,7 +137,8 @@ fn argmax_takes_the_lowest_of_equals_and_reports_nan() {
     weights[9] = 3.0;
     let linear = Linear::from_f32(11, 1, &weights, Format::F32);
     let mut best = [Best::NONE; 2];
-    linear.argmax(Isa::PORTABLE, &mut pool, &[1.0, f32::NAN], &mut best);
+    let x = activations(&mut pool, Isa::PORTABLE, Format::F32, &[1.0, f32::NAN], 1);
+    linear.argmax(Isa::PORTABLE, &mut pool, &x, &mut best);
     assert_eq!(best[0], Best { index: 7, value: 3.0, nan: false });
     assert!(best[1].nan);
 }
@@ -115,7 +147,7 @@ fn argmax_takes_the_lowest_of_equals_and_reports_nan() {
 fn packed_weights_are_within_half_a_step_and_kept_if_they_fit() {
     let (n, k) = (19, 70);
     let weights = noise(n * k, 3);
-    for (format, steps) in [(Format::W8, 254.0), (Format::W4, 15.0)] {
+    for (format, steps) in [(Format::W8, 255.0), (Format::W4, 15.0)] {
         let linear = Linear::from_f32(n, k, &weights, format);
         let mut row = vec![0.0; k];
         for output in 0..n {
@@ -137,21 +169,24 @@ fn packed_weights_are_within_half_a_step_and_kept_if_they_fit() {
 }
 
 #[test]
-fn four_bit_sources_are_taken_over() {
+fn integers_are_taken_over() {
     let (n, k) = (18, 64);
-    let read = |output: usize, row: FourBits<'_>| {
-        row.values.iter_mut().enumerate().for_each(|(i, q)| *q = ((i + output) % 16) as i8);
-        row.scales.fill(f16::from_f32(0.25 * output as f32));
-        row.minima.copy_from_slice(&[f16::from_f32(-1.0), f16::from_f32(2.0)]);
-    };
-    let mut linear = Linear::zeros(n, k, Format::W4);
-    linear.load(&mut Pool::new(2).unwrap(), &Source::FourBits(&read));
-    let mut row = vec![0.0; k];
-    for output in 0..n {
-        linear.read_output(output, &mut row);
-        for (i, w) in row.iter().enumerate() {
-            let minimum = if i < 32 { -1.0 } else { 2.0 };
-            assert_eq!(*w, ((i + output) % 16) as f32 * 0.25 * output as f32 + minimum);
+    for (format, most) in [(Format::W4, 16), (Format::W8, 256)] {
+        let value = |output: usize, i: usize| (7 * i + output) % most;
+        let read = |output: usize, row: Integers<'_>| {
+            row.values.iter_mut().enumerate().for_each(|(i, q)| *q = value(output, i) as u8);
+            row.scales.fill(f16::from_f32(0.25 * output as f32));
+            row.minima.copy_from_slice(&[f16::from_f32(-1.0), f16::from_f32(2.0)]);
+        };
+        let mut linear = Linear::zeros(n, k, format);
+        linear.load(&mut Pool::new(2).unwrap(), &Source::Integers(&read));
+        let mut row = vec![0.0; k];
+        for output in 0..n {
+            linear.read_output(output, &mut row);
+            for (i, w) in row.iter().enumerate() {
+                let minimum = if i < 32 { -1.0 } else { 2.0 };
+                assert_eq!(*w, value(output, i) as f32 * 0.25 * output as f32 + minimum);
+            }
         }
     }
 }
@@ -164,11 +199,59 @@ fn weights_that_are_not_finite_reach_the_output() {
             weights[40 + 7] = bad;
             let linear = Linear::from_f32(3, 40, &weights, format);
             for isa in Isa::available() {
+                let mut pool = Pool::single();
                 let mut out = [0.0; 3];
-                linear.apply(isa, &mut Pool::single(), &[1.0; 40], &mut out);
+                let x = activations(&mut pool, isa, format, &[1.0; 40], 40);
+                linear.apply(isa, &mut pool, &x, &mut out);
                 assert!(out[0].is_finite() && out[2].is_finite(), "{format} {isa} {out:?}");
                 assert!(!out[1].is_finite(), "{format} {isa} {out:?}");
             }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// The fused layer equals its parts: gates, ups, the elementwise part, activations.
+    #[test]
+    fn swiglu_equals_its_parts(
+        rows in 1usize..20,
+        k in 1usize..70,
+        width in 1usize..70,
+        threads in 1usize..4,
+        biased: bool,
+        format in prop::sample::select(vec![Format::F32, Format::Bf16, Format::W8, Format::W4]),
+        seed: u64,
+    ) {
+        let weights = noise(2 * width * k, seed);
+        let x = noise(rows * k, seed ^ 1);
+        let bias = biased.then(|| noise(2 * width, seed ^ 2));
+        let mut pool = Pool::new(threads).unwrap();
+        let plain = Linear::from_f32(2 * width, k, &weights, format).with_bias(bias.clone());
+        let read = |i: usize, row: &mut [f32]| row.copy_from_slice(&weights[i * k..][..k]);
+        let mut fused = SwiGlu::zeros(width, k, format);
+        fused.load(&mut pool, &Source::Float(&read));
+        let fused = fused.with_bias(bias);
+        for isa in Isa::available() {
+            let input = activations(&mut pool, isa, format, &x, k);
+            let mut both = vec![0.0; rows * 2 * width];
+            plain.apply(isa, &mut pool, &input, &mut both);
+            let mut results = Vec::new();
+            for both in both.chunks(2 * width) {
+                let (gate, up) = both.split_at(width);
+                for (gate, up) in gate.chunks(GROUP).zip(up.chunks(GROUP)) {
+                    let (mut g, mut u) = ([0.0; GROUP], [0.0; GROUP]);
+                    g[..gate.len()].copy_from_slice(gate);
+                    u[..up.len()].copy_from_slice(up);
+                    let y = crate::activation::silu_times(Isa::PORTABLE, &g, &u);
+                    results.extend_from_slice(&y[..gate.len()]);
+                }
+            }
+            let want = activations(&mut pool, isa, format, &results, width);
+            let mut found = Activations::default();
+            fused.apply(isa, &mut pool, &input, format, &mut found);
+            prop_assert_eq!(format!("{:?}", found), format!("{:?}", want));
         }
     }
 }

@@ -1,8 +1,9 @@
 //! Sixteen floats, on each instruction set.
 //!
 //! The compiler does not keep tiles of 24 vectors in registers when they are written as
-//! arrays of floats, so the tiles of attention are written over this trait. All of its
-//! operations are exact or rounded once, so all implementors give the same bits.
+//! arrays of floats, so the tiles of attention and of floating-point weights are written
+//! over this trait. All of its operations are exact or rounded once, so all implementors
+//! give the same bits.
 #![expect(unsafe_code, reason = "intrinsics and raw vector loads")]
 
 use half::f16;
@@ -17,7 +18,7 @@ use crate::lanes::LANES;
 /// Pointers must be valid for 16 elements; alignment does not matter.
 ///
 /// [`run`]: Simd::run
-pub(super) trait Simd {
+pub(crate) trait Simd {
     /// Sixteen floats.
     type V: Copy;
 
@@ -28,6 +29,8 @@ pub(super) trait Simd {
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(from: *const f32) -> Self::V;
     unsafe fn load_f16(from: *const f16) -> Self::V;
+    /// Sixteen pairs of bf16, widened: the first of each pair, and the second.
+    unsafe fn load_bf16_pairs(from: *const u32) -> [Self::V; 2];
     unsafe fn store(to: *mut f32, v: Self::V);
     /// Asks for the cache line of an address, which need not be valid.
     unsafe fn prefetch<T>(from: *const T);
@@ -36,7 +39,7 @@ pub(super) trait Simd {
 }
 
 /// Work to be compiled for an instruction set; `run` must be `#[inline(always)]`.
-pub(super) trait Job {
+pub(crate) trait Job {
     /// Does the work.
     ///
     /// # Safety
@@ -45,7 +48,7 @@ pub(super) trait Job {
 }
 
 /// An element type that vectors are loaded from.
-pub(super) trait Element: Copy {
+pub(crate) trait Element: Copy {
     /// # Safety
     /// As for [`Simd`].
     unsafe fn load<S: Simd>(from: *const Self) -> S::V;
@@ -68,7 +71,7 @@ impl Element for f16 {
 }
 
 /// Plain Rust.
-pub(super) struct Portable;
+pub(crate) struct Portable;
 
 impl Simd for Portable {
     type V = [f32; LANES];
@@ -98,6 +101,13 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    unsafe fn load_bf16_pairs(from: *const u32) -> [Self::V; 2] {
+        // SAFETY: the caller's promise.
+        let pairs = unsafe { from.cast::<[u32; LANES]>().read_unaligned() };
+        [pairs.map(|p| f32::from_bits(p << 16)), pairs.map(|p| f32::from_bits(p & 0xffff_0000))]
+    }
+
+    #[inline(always)]
     unsafe fn store(to: *mut f32, v: Self::V) {
         // SAFETY: the caller's promise.
         unsafe { to.cast::<[f32; LANES]>().write_unaligned(v) }
@@ -116,20 +126,16 @@ impl Simd for Portable {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::{Avx2, Avx512};
+pub(crate) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use std::arch::x86_64::{
-        __m256, __m512, _MM_HINT_T0, _mm_loadu_si128, _mm_prefetch, _mm256_cvtph_ps,
-        _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_set1_ps, _mm256_storeu_ps,
-        _mm512_cvtph_ps, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
-    };
+    use std::arch::x86_64::*;
 
     use super::{Job, Simd, f16};
 
     /// Two registers of eight: AVX2, FMA and F16C.
-    pub(in crate::attention) struct Avx2;
+    pub(crate) struct Avx2;
 
     impl Simd for Avx2 {
         type V = [__m256; 2];
@@ -166,6 +172,19 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn load_bf16_pairs(from: *const u32) -> [Self::V; 2] {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let pairs = [0, 8].map(|at| _mm256_loadu_si256(from.add(at).cast()));
+                let high = _mm256_set1_epi32(-0x1_0000);
+                [
+                    pairs.map(|p| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(p))),
+                    pairs.map(|p| _mm256_castsi256_ps(_mm256_and_si256(p, high))),
+                ]
+            }
+        }
+
+        #[inline(always)]
         unsafe fn store(to: *mut f32, v: Self::V) {
             // SAFETY: the caller's promise.
             unsafe {
@@ -188,7 +207,7 @@ mod x86 {
     }
 
     /// One register of sixteen.
-    pub(in crate::attention) struct Avx512;
+    pub(crate) struct Avx512;
 
     impl Simd for Avx512 {
         type V = __m512;
@@ -216,6 +235,19 @@ mod x86 {
         unsafe fn load_f16(from: *const f16) -> Self::V {
             // SAFETY: the caller's promise.
             unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
+        }
+
+        #[inline(always)]
+        unsafe fn load_bf16_pairs(from: *const u32) -> [Self::V; 2] {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let pairs = _mm512_loadu_si512(from.cast());
+                let high = _mm512_set1_epi32(-0x1_0000);
+                [
+                    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(pairs)),
+                    _mm512_castsi512_ps(_mm512_and_si512(pairs, high)),
+                ]
+            }
         }
 
         #[inline(always)]

@@ -1,0 +1,270 @@
+//! The input of a linear layer, as its kernels take it.
+//!
+//! A layer's format says how activations are stored: f32, bf16, or eight bits with a scale
+//! per row and group of 32. They are written once per layer, by whatever makes them (a norm,
+//! SwiGLU, attention), straight into the order in which a kernel reads them: rows are
+//! divided into *tiles* of up to [`TILE_ROWS`], which pass over the weights together, and
+//! within a tile the rows of a group stand next to each other:
+//!
+//! ```text
+//! values  [tile][group][row][32]        scales, shifts, sums  [tile][group][row]
+//! ```
+//!
+//! So a kernel needs one pointer that only moves forward, however many rows it has.
+//! The numbers of a row are the same in any tile.
+
+mod quantize;
+
+use std::cell::RefCell;
+use std::ops::Range;
+
+use crate::isa::Isa;
+use crate::linear::Format;
+use crate::pool::Pool;
+use crate::shared::Shared;
+
+pub(crate) use quantize::round_to_bf16;
+
+/// Elements that share a scale, in activations and in weights.
+pub const GROUP: usize = 32;
+
+/// The most rows of a tile: their sums fill the registers of AVX-512.
+pub(crate) const TILE_ROWS: usize = 12;
+
+/// Elements per piece when rows are written in parallel: below this a step costs more
+/// than it saves.
+const PIECE: usize = 4096;
+
+/// Rows of activations, shape `(R, K)`, ready for a linear layer.
+#[derive(Debug)]
+pub struct Activations {
+    rows: usize,
+    inputs: usize,
+    store: Store,
+}
+
+/// The module's picture, in each of the forms.
+#[derive(Debug)]
+pub(crate) enum Store {
+    /// For f32 weights.
+    F32(Vec<[f32; GROUP]>),
+    /// For bf16 weights: the upper halves of f32, rounded to nearest even.
+    Bf16(Vec<[u16; GROUP]>),
+    /// For weights of four and eight bits.
+    Eight(Eight),
+}
+
+/// Eight-bit activations: a value stands for `scale * value`.
+#[derive(Debug, Default)]
+pub(crate) struct Eight {
+    /// From -127 to 127; zero beyond the end of a row.
+    pub(crate) values: Vec<[i8; GROUP]>,
+    pub(crate) scales: Vec<f32>,
+    /// `scale * sum`, which a weight's minimum is multiplied by.
+    pub(crate) shifts: Vec<f32>,
+    /// Sum of a group's values.
+    pub(crate) sums: Vec<i32>,
+}
+
+thread_local! {
+    /// A row on its way into the store.
+    static ROW: RefCell<Vec<[f32; GROUP]>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Default for Activations {
+    fn default() -> Self {
+        Self { rows: 0, inputs: 0, store: Store::F32(Vec::new()) }
+    }
+}
+
+impl Activations {
+    /// Makes room for `rows` rows of `inputs` elements for weights of `format`. What it
+    /// holds afterwards is unspecified until rows are written.
+    pub fn reset(&mut self, format: Format, rows: usize, inputs: usize) {
+        (self.rows, self.inputs) = (rows, inputs);
+        let len = rows * self.groups();
+        match (format, &mut self.store) {
+            (Format::F32, Store::F32(v)) => v.resize(len, [0.0; GROUP]),
+            (Format::F32, store) => *store = Store::F32(vec![[0.0; GROUP]; len]),
+            (Format::Bf16, Store::Bf16(v)) => v.resize(len, [0; GROUP]),
+            (Format::Bf16, store) => *store = Store::Bf16(vec![[0; GROUP]; len]),
+            (Format::W8 | Format::W4, store) => {
+                if !matches!(store, Store::Eight(_)) {
+                    *store = Store::Eight(Eight::default());
+                }
+                if let Store::Eight(eight) = store {
+                    eight.values.resize(len, [0; GROUP]);
+                    eight.scales.resize(len, 0.0);
+                    eight.shifts.resize(len, 0.0);
+                    eight.sums.resize(len, 0);
+                }
+            }
+        }
+    }
+
+    /// Fills all rows: `write(r, out)` writes row r, shape `(K,)`, on any thread.
+    pub fn fill(
+        &mut self,
+        isa: Isa,
+        pool: &mut Pool,
+        (format, rows, inputs): (Format, usize, usize),
+        write: &(dyn Fn(usize, &mut [f32]) + Sync),
+    ) {
+        self.reset(format, rows, inputs);
+        let groups = self.groups();
+        let rows_per_piece = (PIECE / inputs.max(1)).max(1);
+        let writer = self.writer();
+        pool.run(rows.div_ceil(rows_per_piece), &|piece| {
+            ROW.with_borrow_mut(|buffer| {
+                buffer.resize(groups, [0.0; GROUP]);
+                for row in piece * rows_per_piece..((piece + 1) * rows_per_piece).min(rows) {
+                    let flat = buffer.as_flattened_mut();
+                    flat[inputs..].fill(0.0);
+                    write(row, &mut flat[..inputs]);
+                    // SAFETY: each row belongs to one piece, and each piece to one thread.
+                    #[expect(unsafe_code, reason = "threads write rows of their own")]
+                    unsafe {
+                        writer.write(isa, row, 0, buffer);
+                    }
+                }
+            });
+        });
+    }
+
+    /// Number of rows, R.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Elements of a row, K.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Groups of a row.
+    pub(crate) fn groups(&self) -> usize {
+        self.inputs.div_ceil(GROUP)
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// How the rows are divided.
+    pub(crate) fn tiles(&self) -> Tiles {
+        Tiles::new(self.rows)
+    }
+
+    /// For writing groups from several threads.
+    pub(crate) fn writer(&mut self) -> Writer<'_> {
+        let (tiles, groups) = (self.tiles(), self.groups());
+        let store = match &mut self.store {
+            Store::F32(values) => SharedStore::F32(Shared::new(values)),
+            Store::Bf16(values) => SharedStore::Bf16(Shared::new(values)),
+            Store::Eight(eight) => SharedStore::Eight(quantize::Places {
+                values: Shared::new(&mut eight.values),
+                scales: Shared::new(&mut eight.scales),
+                shifts: Shared::new(&mut eight.shifts),
+                sums: Shared::new(&mut eight.sums),
+            }),
+        };
+        Writer { tiles, groups, store }
+    }
+}
+
+/// Rows divided into nearly equal tiles: 16 rows as 8 + 8, not as 12 + 4.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Tiles {
+    rows: usize,
+    count: usize,
+}
+
+impl Tiles {
+    fn new(rows: usize) -> Self {
+        Self { rows, count: rows.div_ceil(TILE_ROWS) }
+    }
+
+    /// Number of tiles.
+    pub(crate) fn len(self) -> usize {
+        self.count
+    }
+
+    /// The rows of a tile. The first tiles are a row longer if rows do not divide evenly.
+    pub(crate) fn rows(self, tile: usize) -> Range<usize> {
+        let (short, longer) = (self.rows / self.count, self.rows % self.count);
+        let start = |tile: usize| tile * short + tile.min(longer);
+        start(tile)..start(tile + 1)
+    }
+
+    /// The rows of the tile that holds `row`.
+    fn around(self, row: usize) -> Range<usize> {
+        let (short, longer) = (self.rows / self.count, self.rows % self.count);
+        let in_longer = longer * (short + 1);
+        self.rows(if row < in_longer { row / (short + 1) } else { longer + (row - in_longer) / short })
+    }
+}
+
+/// Writes activations from several threads.
+pub(crate) struct Writer<'a> {
+    tiles: Tiles,
+    groups: usize,
+    store: SharedStore<'a>,
+}
+
+enum SharedStore<'a> {
+    F32(Shared<'a, [f32; GROUP]>),
+    Bf16(Shared<'a, [u16; GROUP]>),
+    Eight(quantize::Places<'a>),
+}
+
+impl Writer<'_> {
+    /// Writes consecutive groups of a row from group `first` on.
+    ///
+    /// # Safety
+    /// No other thread writes these groups of this row at the same time.
+    #[expect(unsafe_code, reason = "the caller promises disjoint places")]
+    pub(crate) unsafe fn write(&self, isa: Isa, row: usize, first: usize, x: &[[f32; GROUP]]) {
+        assert!(first + x.len() <= self.groups);
+        let tile = self.tiles.around(row);
+        let step = tile.len();
+        let place = tile.start * self.groups + first * step + (row - tile.start);
+        // SAFETY: places of different groups and rows are different.
+        unsafe {
+            match &self.store {
+                SharedStore::F32(to) => {
+                    for (g, x) in x.iter().enumerate() {
+                        to.slice(place + g * step, 1)[0] = *x;
+                    }
+                }
+                SharedStore::Bf16(to) => {
+                    for (g, x) in x.iter().enumerate() {
+                        to.slice(place + g * step, 1)[0] = quantize::to_bf16(isa, x);
+                    }
+                }
+                SharedStore::Eight(to) => quantize::quantize(isa, x, to, place, step),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_are_nearly_equal_and_hold_every_row_once() {
+        for rows in 1..200 {
+            let tiles = Tiles::new(rows);
+            let mut next = 0;
+            for tile in 0..tiles.len() {
+                let range = tiles.rows(tile);
+                assert_eq!(range.start, next);
+                assert!((1..=TILE_ROWS).contains(&range.len()));
+                range.clone().for_each(|row| assert_eq!(tiles.around(row), range));
+                next = range.end;
+            }
+            assert_eq!(next, rows);
+        }
+        assert_eq!(Tiles::new(16).rows(0), 0..8);
+    }
+}

@@ -1,0 +1,146 @@
+//! The first half of a feed-forward block: `silu(x G^T + b) * (x U^T + c)` (Shazeer 2020,
+//! arXiv 2002.05202).
+//!
+//! Panels of gates and ups alternate, so whoever computes two of each holds a whole group
+//! of results and writes it as activations for the next layer: gates and ups are never
+//! stored, and one parallel step does it all.
+
+use super::panel::PANEL;
+use super::{Format, Integers, Linear, Source, tile};
+use crate::activation::silu_times;
+use crate::activations::{Activations, GROUP, TILE_ROWS};
+use crate::isa::Isa;
+use crate::pool::Pool;
+
+/// Gate and up projections, packed as one matrix.
+#[derive(Debug)]
+pub struct SwiGlu {
+    width: usize,
+    /// Sixteen gates, sixteen ups, sixteen gates ...; zero beyond the width.
+    linear: Linear,
+}
+
+impl SwiGlu {
+    /// All-zero projections from K inputs to F outputs each, to be filled by
+    /// [`SwiGlu::load`].
+    pub fn zeros(width: usize, inputs: usize, format: Format) -> Self {
+        let outputs = 2 * width.next_multiple_of(PANEL);
+        Self { width, linear: Linear::zeros(outputs, inputs, format) }
+    }
+
+    /// Fills all weights, in parallel. The source counts F gates and then F ups.
+    pub fn load(&mut self, pool: &mut Pool, source: &Source<'_>) {
+        let width = self.width;
+        match source {
+            Source::Float(read) => {
+                let read = |output: usize, row: &mut [f32]| match place(width, output) {
+                    Some(stored) => read(stored, row),
+                    None => row.fill(0.0),
+                };
+                self.linear.load(pool, &Source::Float(&read));
+            }
+            Source::Integers(read) => {
+                let read = |output: usize, row: Integers<'_>| match place(width, output) {
+                    Some(stored) => read(stored, row),
+                    None => {
+                        row.scales.fill(half::f16::ZERO);
+                        row.minima.fill(half::f16::ZERO);
+                    }
+                };
+                self.linear.load(pool, &Source::Integers(&read));
+            }
+        }
+    }
+
+    /// The layer with biases, F of the gates and then F of the ups, or without.
+    ///
+    /// # Panics
+    /// If there are not 2F.
+    #[must_use]
+    pub fn with_bias(mut self, bias: Option<Vec<f32>>) -> Self {
+        let bias = bias.map(|bias| {
+            assert_eq!(bias.len(), 2 * self.width, "length of the bias");
+            let outputs = 0..self.linear.outputs();
+            outputs.map(|o| place(self.width, o).map_or(0.0, |stored| bias[stored])).collect()
+        });
+        self.linear = self.linear.with_bias(bias);
+        self
+    }
+
+    /// How the weights are stored.
+    pub fn format(&self) -> Format {
+        self.linear.format()
+    }
+
+    /// Bytes a forward streams through the processor for this layer.
+    pub fn bytes(&self) -> usize {
+        self.linear.bytes()
+    }
+
+    /// Results of all rows of `x`, as `out`, shape `(R, F)`, for a layer of `format`.
+    pub fn apply(
+        &self,
+        isa: Isa,
+        pool: &mut Pool,
+        x: &Activations,
+        format: Format,
+        out: &mut Activations,
+    ) {
+        const COLUMNS: usize = GROUP / PANEL;
+        assert_eq!(x.inputs(), self.linear.inputs(), "elements of a layer");
+        out.reset(format, x.rows(), self.width);
+        let groups = out.groups();
+        let out = out.writer();
+        let panels = self.linear.outputs() / PANEL;
+        pool.run_ranges(groups, 1, &|range| {
+            // Gates and ups of a group; those beyond the width stay zero.
+            let mut values = [[[[0.0; PANEL]; TILE_ROWS]; 2]; COLUMNS];
+            for group in range {
+                for tile in 0..x.tiles().len() {
+                    for (c, values) in values.iter_mut().flatten().enumerate() {
+                        let panel = 2 * COLUMNS * group + c;
+                        if panel < panels {
+                            tile::run(isa, &self.linear.panels, panel, x, tile, values);
+                            self.add_bias(panel, values);
+                        } else {
+                            *values = Default::default();
+                        }
+                    }
+                    for (i, row) in x.tiles().rows(tile).enumerate() {
+                        let part = |which: usize| -> [f32; GROUP] {
+                            let mut joined = [[0.0; PANEL]; COLUMNS];
+                            for (to, from) in joined.iter_mut().zip(&values) {
+                                *to = from[which][i];
+                            }
+                            let mut flat = [0.0; GROUP];
+                            flat.copy_from_slice(joined.as_flattened());
+                            flat
+                        };
+                        let result = silu_times(isa, &part(0), &part(1));
+                        // SAFETY: each thread writes groups of its own.
+                        #[expect(unsafe_code, reason = "threads write groups of their own")]
+                        unsafe {
+                            out.write(isa, row, group, &[result]);
+                        }
+                    }
+                }
+            }
+        });
+    }
+
+    fn add_bias(&self, panel: usize, rows: &mut tile::TileOutputs) {
+        if let Some(bias) = &self.linear.bias {
+            let bias = &bias[panel * PANEL..][..PANEL];
+            for row in rows {
+                row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+            }
+        }
+    }
+}
+
+/// Where the source has the output that is packed at this place.
+fn place(width: usize, output: usize) -> Option<usize> {
+    let (pair, which, lane) = (output / (2 * PANEL), output / PANEL % 2, output % PANEL);
+    let column = pair * PANEL + lane;
+    (column < width).then_some(which * width + column)
+}

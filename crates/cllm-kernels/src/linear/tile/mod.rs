@@ -1,0 +1,106 @@
+//! The inner loops: one panel of weights times one tile of rows.
+//!
+//! **Integers.** With weights `q`, activations `v` and groups of 32 along the inputs, the
+//! output of a row is, groups ascending,
+//!
+//! ```text
+//! y = fma(f32(sum q v), s * a, y)        s: the weights' scale, a: the activations'
+//! y = fma(m, a * f32(sum v), y)          m: the weights' minimum
+//! ```
+//!
+//! The integer sums are exact, so any instruction set may compute them in any order; the
+//! two lines above are the only rounding and are the same everywhere.
+//!
+//! **bf16.** Pair j of the inputs, (2j, 2j + 1), is added to chain j mod 2 as the AVX-512
+//! instruction does it: `c = fma(x[2j+1], w[2j+1], c)`, then `c = fma(x[2j], w[2j], c)`.
+//! The output is the sum of both chains. Other paths do the same with two multiply-adds;
+//! only sums below the smallest normal number (1e-38), which the instruction takes for
+//! zero, could tell them apart.
+//!
+//! **f32.** Input k is added to chain k mod 2 by one multiply-add; the output is the sum
+//! of both chains.
+//!
+//! So a row's result has the same bits on every path, in every tile.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod float;
+mod portable;
+
+use super::Format;
+use super::panel::{PANEL, Panels};
+use crate::Isa;
+use crate::activations::{Activations, Eight, GROUP, Store, TILE_ROWS};
+
+/// Outputs of one panel for one row.
+pub(super) type PanelOutputs = [f32; PANEL];
+
+/// Room for the outputs of a tile.
+pub(super) type TileOutputs = [PanelOutputs; TILE_ROWS];
+
+/// Eight-bit activations of a tile, group by group, row by row.
+#[derive(Debug, Clone, Copy)]
+struct EightTile<'a> {
+    rows: usize,
+    values: &'a [[i8; GROUP]],
+    scales: &'a [f32],
+    shifts: &'a [f32],
+    sums: &'a [i32],
+}
+
+impl<'a> EightTile<'a> {
+    fn new(eight: &'a Eight, range: std::ops::Range<usize>, rows: usize) -> Self {
+        Self {
+            rows,
+            values: &eight.values[range.clone()],
+            scales: &eight.scales[range.clone()],
+            shifts: &eight.shifts[range.clone()],
+            sums: &eight.sums[range],
+        }
+    }
+}
+
+/// Computes a panel for a tile; the outputs of its rows are the first of `outputs`.
+pub(super) fn run(
+    isa: Isa,
+    panels: &Panels,
+    panel: usize,
+    activations: &Activations,
+    tile: usize,
+    outputs: &mut TileOutputs,
+) {
+    let weights = panels.panel(panel);
+    let groups = activations.groups();
+    assert_eq!(groups, panels.groups(), "inputs of the layer");
+    let rows = activations.tiles().rows(tile);
+    let range = rows.start * groups..rows.end * groups;
+    match (activations.store(), panels.format()) {
+        (Store::F32(values), Format::F32) => {
+            float::run_f32(isa, weights, &values[range], rows.len(), outputs);
+        }
+        (Store::Bf16(values), Format::Bf16) => {
+            let values = &values[range];
+            #[cfg(target_arch = "x86_64")]
+            if isa.has_avx512_bf16() {
+                return avx512::run_bf16(isa, weights, values, rows.len(), outputs);
+            }
+            float::run_bf16(isa, weights, values, rows.len(), outputs);
+        }
+        (Store::Eight(eight), format @ (Format::W8 | Format::W4)) => {
+            let tile = EightTile::new(eight, range, rows.len());
+            #[cfg(target_arch = "x86_64")]
+            {
+                if isa.has_avx512() {
+                    return avx512::run_integers(isa, format, weights, tile, outputs);
+                }
+                if isa.has_avx2() {
+                    return avx2::run(isa, format, weights, tile, outputs);
+                }
+            }
+            portable::run(format, weights, tile, outputs);
+        }
+        (_, format) => panic!("activations were made for another format than {format}"),
+    }
+}
