@@ -2,14 +2,17 @@
 
 use crate::activations::GROUP;
 use crate::isa::multiversion;
-use crate::math::exp;
+use crate::math::exp_not_positive;
 
 multiversion! {
-    /// `silu(g_i) u_i` with `silu(g) = g / (1 + e^-g)`.
+    /// `silu(g_i) u_i` with `silu(g) = g / (1 + e^-g)`, which is `g e^g / (1 + e^g)`: of the
+    /// two, the one whose exponent is not positive.
     pub(crate) fn silu_times(gate: &[f32; GROUP], up: &[f32; GROUP]) -> [f32; GROUP] {
         let mut out = [0.0; GROUP];
         for ((y, &g), &u) in out.iter_mut().zip(gate).zip(up) {
-            *y = g / (1.0 + exp(-g)) * u;
+            let e = exp_not_positive(-g.abs());
+            let numerator = if g < 0.0 { g * e } else { g };
+            *y = numerator / (1.0 + e) * u;
         }
         out
     }

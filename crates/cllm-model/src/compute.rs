@@ -16,9 +16,9 @@ pub enum Compute {
     Auto,
     /// Weights and activations in f32: the reference.
     F32,
-    /// Weights in bf16, activations in f32.
+    /// Weights and activations in bf16, sums in f32.
     Bf16,
-    /// Weights of 8 bits with a scale per 32, activations of 8 bits.
+    /// Weights of 8 bits with a scale and a minimum per 32, activations of 8 bits.
     W8,
     /// Weights of 4 bits with a scale and a minimum per 32, activations of 8 bits. The
     /// embedding and the LM head have 8 bits.
@@ -48,7 +48,7 @@ impl Compute {
             {
                 Format::Bf16
             }
-            Self::Auto if !is_head && parts.iter().all(TensorView::has_four_bits) => Format::W4,
+            Self::Auto if !is_head && parts.iter().all(|p| p.has_integers(Format::W4)) => Format::W4,
             Self::Auto => Format::W8,
         }
     }

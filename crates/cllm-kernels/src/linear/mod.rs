@@ -9,6 +9,7 @@
 //! depend on the tile they fall into: row invariance by construction. Tiles only decide
 //! how often a weight is loaded.
 
+mod argmax;
 mod load;
 mod panel;
 mod swiglu;
@@ -24,6 +25,7 @@ use crate::shared::Shared;
 use panel::{PANEL, Panels};
 use tile::PanelOutputs;
 
+pub use argmax::Best;
 pub use load::{Integers, Source};
 pub use swiglu::SwiGlu;
 
@@ -71,31 +73,6 @@ pub struct Linear {
     panels: Panels,
     /// `(N,)`
     bias: Option<Vec<f32>>,
-}
-
-/// The largest of a set of logits: its index, its value, and whether a NaN was among them.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Best {
-    /// Index of the largest value, the lowest among equals.
-    pub index: u32,
-    /// The largest value; minus infinity if there is none.
-    pub value: f32,
-    /// Whether any value was NaN.
-    pub nan: bool,
-}
-
-impl Best {
-    /// The best of nothing.
-    pub const NONE: Self = Self { index: 0, value: f32::NEG_INFINITY, nan: false };
-
-    /// Takes in one more value. Indices must come in ascending order.
-    #[inline(always)]
-    pub fn offer(&mut self, index: u32, value: f32) {
-        self.nan |= value.is_nan();
-        if value > self.value {
-            (self.index, self.value) = (index, value);
-        }
-    }
 }
 
 impl Linear {
@@ -175,17 +152,19 @@ impl Linear {
         assert_eq!((x.inputs(), out.len()), (self.inputs, x.rows() * n), "elements of a layer");
         let out = Shared::new(out);
         pool.run_ranges(n.div_ceil(PANEL), 1, &|panels| {
-            self.panels(isa, x, panels, |panel, row, values| {
+            self.panels(isa, x, panels, |panel, first, rows| {
                 let output = panel * PANEL;
                 let lanes = PANEL.min(n - output);
-                // SAFETY: each thread visits panels of its own, each once.
-                #[expect(unsafe_code, reason = "threads write columns of their own")]
-                let places = unsafe { out.slice(row * n + output, lanes) };
-                match &self.bias {
-                    None => places.iter_mut().zip(values).for_each(|(p, &v)| put(p, v)),
-                    Some(bias) => {
-                        for ((p, v), b) in places.iter_mut().zip(values).zip(&bias[output..]) {
-                            put(p, v + b);
+                for (i, values) in rows.iter().enumerate() {
+                    // SAFETY: each thread visits panels of its own, each once.
+                    #[expect(unsafe_code, reason = "threads write columns of their own")]
+                    let places = unsafe { out.slice((first + i) * n + output, lanes) };
+                    match &self.bias {
+                        None => places.iter_mut().zip(values).for_each(|(p, &v)| put(p, v)),
+                        Some(bias) => {
+                            for ((p, v), b) in places.iter_mut().zip(values).zip(&bias[output..]) {
+                                put(p, v + b);
+                            }
                         }
                     }
                 }
@@ -193,55 +172,22 @@ impl Linear {
         });
     }
 
-    /// The largest output of each row of `x`, without storing the others: the LM head of
-    /// greedy decoding. `best` has length R.
-    pub fn argmax(&self, isa: Isa, pool: &mut Pool, x: &Activations, best: &mut [Best]) {
-        let rows = x.rows();
-        assert_eq!((x.inputs(), best.len()), (self.inputs, rows), "elements of a layer");
-        assert!(self.bias.is_none(), "an LM head has no bias");
-        // One result per range of outputs and row; ranges ascend.
-        let ranges = pool.ranges(self.outputs.div_ceil(PANEL), 1);
-        let mut partial = vec![Best::NONE; ranges.len() * rows];
-        let shared = Shared::new(&mut partial);
-        pool.run_near(ranges.len(), &|i| {
-            // SAFETY: each range has its own `rows` entries.
-            #[expect(unsafe_code, reason = "threads write results of their own")]
-            let best = unsafe { shared.slice(i * rows, rows) };
-            self.panels(isa, x, ranges.get(i), |panel, row, values| {
-                let output = panel * PANEL;
-                for (c, &value) in values[..PANEL.min(self.outputs - output)].iter().enumerate() {
-                    best[row].offer((output + c) as u32, value);
-                }
-            });
-        });
-        for (row, best) in best.iter_mut().enumerate() {
-            *best = Best::NONE;
-            for part in partial.chunks_exact(rows).map(|best| best[row]) {
-                best.nan |= part.nan;
-                if part.value > best.value {
-                    (best.index, best.value) = (part.index, part.value);
-                }
-            }
-        }
-    }
-
-    /// Computes a range of panels for all rows and hands over each row's outputs. For one
-    /// row, panels ascend.
+    /// Computes a range of panels for all rows and hands over, for each panel and tile, the
+    /// outputs of consecutive rows from a first one on. For one row, panels ascend.
     fn panels(
         &self,
         isa: Isa,
         x: &Activations,
         panels: Range<usize>,
-        mut sink: impl FnMut(usize, usize, &PanelOutputs),
+        mut sink: impl FnMut(usize, usize, &[PanelOutputs]),
     ) {
         let mut outputs = Default::default();
         for first in panels.clone().step_by(CHUNK) {
             for tile in 0..x.tiles().len() {
                 for panel in first..(first + CHUNK).min(panels.end) {
                     tile::run(isa, &self.panels, panel, x, tile, &mut outputs);
-                    for (row, outputs) in x.tiles().rows(tile).zip(&outputs) {
-                        sink(panel, row, outputs);
-                    }
+                    let rows = x.tiles().rows(tile);
+                    sink(panel, rows.start, &outputs[..rows.len()]);
                 }
             }
         }

@@ -12,11 +12,10 @@ mod weights;
 
 use cllm_decode::lm::argmax;
 use cllm_decode::{Batch, CausalLm, KvCache, LmError, Output, Want};
-use cllm_kernels::activation::{add, swiglu};
 use cllm_kernels::norm::{rms_norm, rms_norm_in_place};
 use cllm_kernels::rope::rotate;
 use cllm_kernels::{
-    Best, Format, HeadShape, Isa, KvFormat, KvStore, Linear, Pool, Query, RopeTable,
+    Activations, Best, Format, HeadShape, Isa, KvFormat, KvStore, Pool, Query, RopeTable,
 };
 
 use crate::compute::Compute;
@@ -26,7 +25,7 @@ use crate::weights::Checkpoint;
 
 pub use cache::LlamaCache;
 use plan::Plan;
-use weights::{Layer, Weights};
+use weights::Weights;
 
 /// Rows per piece when cheap elementwise work is shared between threads: below this a
 /// parallel step costs more than it saves.
@@ -50,16 +49,14 @@ pub struct Llama {
 struct Scratch {
     /// The residual stream, `(R, D)`.
     x: Vec<f32>,
-    /// A layer's input after its norm, or its output before it is added, `(R, D)`.
-    h: Vec<f32>,
+    /// The input of a linear layer: `(R, D)`, `(R, H head_dim)`.
+    input: Activations,
     /// `(R, (H + 2 H_kv) head_dim)`.
     qkv: Vec<f32>,
     /// `(R, H head_dim)`.
     attended: Vec<f32>,
-    /// `(R, 2F)`.
-    gate_up: Vec<f32>,
     /// `(R, F)`.
-    gated: Vec<f32>,
+    gated: Activations,
 }
 
 impl Llama {
@@ -137,7 +134,7 @@ impl Llama {
         caches: &mut [&mut LlamaCache],
     ) {
         let Self { config, weights, isa, pool, rope, scratch, .. } = self;
-        let Scratch { x, h, qkv, attended, .. } = scratch;
+        let Scratch { x, input, qkv, attended, .. } = scratch;
         let (layer, isa) = (&weights.layers[index], *isa);
         let shape = HeadShape {
             heads: config.num_heads,
@@ -146,10 +143,12 @@ impl Llama {
         };
         let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
 
-        norm(isa, pool, x, &layer.attention_norm, config.rms_norm_eps, h);
-        project(isa, pool, &layer.qkv, layer.qkv_bias.as_deref(), h, qkv);
-
         let width = q_width + 2 * kv_width;
+        let gain = (&layer.attention_norm[..], config.rms_norm_eps);
+        norm(isa, pool, x, gain, layer.qkv.format(), input);
+        qkv.resize(batch.len() * width, 0.0);
+        layer.qkv.apply(isa, pool, input, qkv);
+
         let turned = config.rope_layers[index];
         pool.for_each_chunk(qkv, PIECE * width, &|piece, qkv| {
             for (i, qkv) in qkv.chunks_exact_mut(width).enumerate() {
@@ -188,48 +187,43 @@ impl Llama {
         attended.resize(batch.len() * q_width, 0.0);
         cllm_kernels::attention(isa, pool, shape, &queries, attended);
 
-        project(isa, pool, &layer.output, layer.output_bias.as_deref(), attended, h);
-        add(isa, x, h);
+        input.fill(isa, pool, (layer.output.format(), batch.len(), q_width), &|row, out| {
+            out.copy_from_slice(&attended[row * q_width..][..q_width]);
+        });
+        layer.output.add_to(isa, pool, input, x);
     }
 
     /// `x += W_down (silu(W_gate norm(x)) * W_up norm(x))`
     fn mlp_block(&mut self, index: usize) {
         let Self { config, weights, isa, pool, scratch, .. } = self;
-        let Scratch { x, h, gate_up, gated, .. } = scratch;
-        let (layer, isa): (&Layer, _) = (&weights.layers[index], *isa);
-        let f = config.intermediate_size;
-
-        norm(isa, pool, x, &layer.mlp_norm, config.rms_norm_eps, h);
-        project(isa, pool, &layer.gate_up, layer.gate_up_bias.as_deref(), h, gate_up);
-        gated.resize(gate_up.len() / 2, 0.0);
-        pool.for_each_chunk(gated, PIECE * f, &|piece, gated| {
-            let first = piece * PIECE * 2 * f;
-            swiglu(isa, &gate_up[first..first + 2 * gated.len()], f, gated);
-        });
-        project(isa, pool, &layer.down, layer.down_bias.as_deref(), gated, h);
-        add(isa, x, h);
+        let Scratch { x, input, gated, .. } = scratch;
+        let (layer, isa) = (&weights.layers[index], *isa);
+        let gain = (&layer.mlp_norm[..], config.rms_norm_eps);
+        norm(isa, pool, x, gain, layer.gate_up.format(), input);
+        layer.gate_up.apply(isa, pool, input, layer.down.format(), gated);
+        layer.down.add_to(isa, pool, gated, x);
     }
 
     /// Runs the LM head on the rows that asked for something.
     fn head(&mut self, batch: &Batch, output: &mut Output) -> Result<(), LmError> {
         let Self { config, weights, isa, pool, scratch, .. } = self;
-        let d = config.hidden_size;
-        let mut hidden = |want: Want| {
+        let (d, isa) = (config.hidden_size, *isa);
+        let Scratch { x, input, .. } = scratch;
+        // Fills `input` with the rows that want this.
+        let hidden = |want: Want, input: &mut Activations, pool: &mut Pool| {
             let rows: Vec<usize> =
                 (0..batch.len()).filter(|&i| batch.rows()[i].want == want).collect();
-            let mut x = Vec::with_capacity(rows.len() * d);
-            rows.iter().for_each(|&i| x.extend_from_slice(&scratch.x[i * d..][..d]));
-            let mut normed = Vec::new();
-            norm(*isa, pool, &x, &weights.norm, config.rms_norm_eps, &mut normed);
-            (rows, normed)
+            input.fill(isa, pool, (weights.head.format(), rows.len(), d), &|i, out| {
+                rms_norm(isa, &x[rows[i] * d..][..d], &weights.norm, config.rms_norm_eps, out);
+            });
+            rows
         };
-        let (argmax_rows, argmax_hidden) = hidden(Want::Argmax);
-        let (logits_rows, logits_hidden) = hidden(Want::Logits);
         let broken = |row: usize| LmError::NotFinite { position: batch.rows()[row].position };
 
+        let argmax_rows = hidden(Want::Argmax, input, pool);
         if !argmax_rows.is_empty() {
             let mut best = vec![Best::NONE; argmax_rows.len()];
-            weights.head.argmax(*isa, pool, &argmax_hidden, &mut best);
+            weights.head.argmax(isa, pool, input, &mut best);
             for (&row, best) in argmax_rows.iter().zip(&best) {
                 if best.nan || !best.value.is_finite() {
                     return Err(broken(row));
@@ -237,9 +231,10 @@ impl Llama {
                 output.set_argmax(row, best.index);
             }
         }
+        let logits_rows = hidden(Want::Logits, input, pool);
         if !logits_rows.is_empty() {
             let mut logits = vec![0.0; logits_rows.len() * config.vocab_size];
-            weights.head.apply(*isa, pool, &logits_hidden, &mut logits);
+            weights.head.apply(isa, pool, input, &mut logits);
             for (&row, logits) in logits_rows.iter().zip(logits.chunks_exact(config.vocab_size)) {
                 output.set_argmax(row, argmax(logits).ok_or_else(|| broken(row))?);
                 output.logits_mut(row).copy_from_slice(logits);
@@ -297,27 +292,17 @@ impl CausalLm for Llama {
     }
 }
 
-/// `out = rms_norm(x) * gain`, all rows.
-fn norm(isa: Isa, pool: &mut Pool, x: &[f32], gain: &[f32], eps: f32, out: &mut Vec<f32>) {
-    let d = gain.len();
-    out.resize(x.len(), 0.0);
-    pool.for_each_chunk(out, PIECE * d, &|piece, out| {
-        rms_norm(isa, &x[piece * PIECE * d..][..out.len()], gain, eps, out);
-    });
-}
-
-/// `out = x W^T + b`, all rows.
-fn project(
+/// `out = rms_norm(x) * gain`, all rows, for weights of `format`.
+fn norm(
     isa: Isa,
     pool: &mut Pool,
-    linear: &Linear,
-    bias: Option<&[f32]>,
     x: &[f32],
-    out: &mut Vec<f32>,
+    (gain, eps): (&[f32], f32),
+    format: Format,
+    out: &mut Activations,
 ) {
-    out.resize(x.len() / linear.inputs() * linear.outputs(), 0.0);
-    linear.apply(isa, pool, x, out);
-    if let Some(bias) = bias {
-        out.chunks_exact_mut(bias.len()).for_each(|row| add(isa, row, bias));
-    }
+    let d = gain.len();
+    out.fill(isa, pool, (format, x.len() / d, d), &|row, out| {
+        rms_norm(isa, &x[row * d..][..d], gain, eps, out);
+    });
 }

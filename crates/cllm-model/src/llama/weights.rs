@@ -4,7 +4,7 @@
 //! gate and up. A forward then takes one parallel step for each, and reads its
 //! activations once.
 
-use cllm_kernels::{Format, FourBits, Linear, Pool, Source};
+use cllm_kernels::{Format, Integers, Linear, Pool, Source, SwiGlu};
 
 use crate::compute::Compute;
 use crate::config::ModelConfig;
@@ -23,25 +23,21 @@ pub(super) struct Weights {
     pub(super) head: Linear,
 }
 
-/// One transformer block. Biases are there if the configuration says so.
+/// One transformer block. Matrices have biases if the configuration says so.
 #[derive(Debug)]
 pub(super) struct Layer {
     pub(super) attention_norm: Vec<f32>,
     /// `((H + 2 H_kv) head_dim, D)`: queries, then keys, then values.
     pub(super) qkv: Linear,
-    pub(super) qkv_bias: Option<Vec<f32>>,
     /// Gains over `head_dim` of the query and the key heads.
     pub(super) qk_norm: Option<(Vec<f32>, Vec<f32>)>,
     /// `(D, H head_dim)`.
     pub(super) output: Linear,
-    pub(super) output_bias: Option<Vec<f32>>,
     pub(super) mlp_norm: Vec<f32>,
-    /// `(2F, D)`: gates, then ups.
-    pub(super) gate_up: Linear,
-    pub(super) gate_up_bias: Option<Vec<f32>>,
+    /// `(2F, D)`: gates and ups.
+    pub(super) gate_up: SwiGlu,
     /// `(D, F)`.
     pub(super) down: Linear,
-    pub(super) down_bias: Option<Vec<f32>>,
 }
 
 impl Weights {
@@ -76,11 +72,9 @@ impl Weights {
     /// The formats of the matrices that a forward streams, each once, layers first.
     pub(super) fn formats(&self) -> Vec<Format> {
         let mut formats = Vec::new();
-        let layers = self.layers.iter();
-        let all = layers.flat_map(|l| [&l.qkv, &l.output, &l.gate_up, &l.down]);
-        for linear in all.chain([&self.head]) {
-            if !formats.contains(&linear.format()) {
-                formats.push(linear.format());
+        for (format, _) in self.matrices() {
+            if !formats.contains(&format) {
+                formats.push(format);
             }
         }
         formats
@@ -88,11 +82,16 @@ impl Weights {
 
     /// Bytes of the matrices that one forward streams: all but an untied embedding.
     pub(super) fn bytes(&self) -> usize {
-        let layer = |layer: &Layer| {
-            let matrices = [&layer.qkv, &layer.output, &layer.gate_up, &layer.down];
-            matrices.iter().map(|m| m.bytes()).sum::<usize>()
+        self.matrices().map(|(_, bytes)| bytes).sum()
+    }
+
+    /// Format and bytes of each matrix that one forward streams.
+    fn matrices(&self) -> impl Iterator<Item = (Format, usize)> {
+        let of = |linear: &Linear| (linear.format(), linear.bytes());
+        let layer = move |l: &Layer| {
+            [of(&l.qkv), of(&l.output), (l.gate_up.format(), l.gate_up.bytes()), of(&l.down)]
         };
-        self.layers.iter().map(layer).sum::<usize>() + self.head.bytes()
+        self.layers.iter().flat_map(layer).chain([of(&self.head)])
     }
 }
 
@@ -140,31 +139,67 @@ impl<'a> Reader<'a> {
         };
         Ok(Layer {
             attention_norm: self.vector(&name("input_layernorm.weight"), d)?,
-            qkv: self.linear(d, &qkv("weight"))?,
-            qkv_bias: bias(self, c.qkv_bias, &qkv("bias"))?,
+            qkv: self.linear(d, &qkv("weight"))?.with_bias(bias(self, c.qkv_bias, &qkv("bias"))?),
             qk_norm: if c.qk_norm {
                 let gain = |p: &str| self.vector(&name(&format!("self_attn.{p}_norm.weight")), hd);
                 Some((gain("q")?, gain("k")?))
             } else {
                 None
             },
-            output: self.linear(q, &one("self_attn.o_proj.weight", d))?,
-            output_bias: bias(self, c.output_bias, &one("self_attn.o_proj.bias", d))?,
+            output: self.linear(q, &one("self_attn.o_proj.weight", d))?.with_bias(bias(
+                self,
+                c.output_bias,
+                &one("self_attn.o_proj.bias", d),
+            )?),
             mlp_norm: self.vector(&name("post_attention_layernorm.weight"), d)?,
-            gate_up: self.linear(d, &gate_up("weight"))?,
-            gate_up_bias: bias(self, c.mlp_bias, &gate_up("bias"))?,
-            down: self.linear(f, &one("mlp.down_proj.weight", d))?,
-            down_bias: bias(self, c.mlp_bias, &one("mlp.down_proj.bias", d))?,
+            gate_up: self.swiglu(d, f, &gate_up("weight"))?.with_bias(bias(
+                self,
+                c.mlp_bias,
+                &gate_up("bias"),
+            )?),
+            down: self.linear(f, &one("mlp.down_proj.weight", d))?.with_bias(bias(
+                self,
+                c.mlp_bias,
+                &one("mlp.down_proj.bias", d),
+            )?),
         })
     }
 
     /// A matrix of the parts' outputs, one after another.
     fn linear(&mut self, inputs: usize, parts: &[Part]) -> Result<Linear, ModelError> {
+        let outputs = parts.iter().map(|part| part.outputs).sum();
+        self.packed(inputs, parts, |format, pool, source| {
+            let mut linear = Linear::zeros(outputs, inputs, format);
+            linear.load(pool, source);
+            linear
+        })
+    }
+
+    /// Gate and up projections of `width` outputs each.
+    fn swiglu(
+        &mut self,
+        inputs: usize,
+        width: usize,
+        parts: &[Part],
+    ) -> Result<SwiGlu, ModelError> {
+        self.packed(inputs, parts, |format, pool, source| {
+            let mut swiglu = SwiGlu::zeros(width, inputs, format);
+            swiglu.load(pool, source);
+            swiglu
+        })
+    }
+
+    /// Lets `pack` make a layer of the parts' outputs, one after another.
+    fn packed<T>(
+        &mut self,
+        inputs: usize,
+        parts: &[Part],
+        pack: impl FnOnce(Format, &mut Pool, &Source<'_>) -> T,
+    ) -> Result<T, ModelError> {
         let tensors = parts
             .iter()
             .map(|part| self.tensor(&part.name, &[part.outputs, inputs]))
             .collect::<Result<Vec<_>, _>>()?;
-        let outputs = parts.iter().map(|part| part.outputs).sum();
         // The embedding and the head are the only matrices that do not belong to a layer.
         let is_head = parts.iter().all(|part| !part.name.contains(".layers."));
         let format = self.compute.format(&tensors, is_head);
@@ -182,15 +217,13 @@ impl<'a> Reader<'a> {
             let (tensor, stored) = find(output);
             tensor.read_f32(stored..stored + 1, row);
         };
-        let four_bits = |output: usize, row: FourBits<'_>| {
+        let integers = |output: usize, row: Integers<'_>| {
             let (tensor, stored) = find(output);
-            tensor.read_four_bits(stored, row);
+            tensor.read_integers(stored, row);
         };
-        let as_stored = format == Format::W4 && tensors.iter().all(TensorView::has_four_bits);
-        let source = if as_stored { Source::FourBits(&four_bits) } else { Source::Float(&float) };
-        let mut linear = Linear::zeros(outputs, inputs, format);
-        linear.load(self.pool, &source);
-        Ok(linear)
+        let as_stored = tensors.iter().all(|tensor| tensor.has_integers(format));
+        let source = if as_stored { Source::Integers(&integers) } else { Source::Float(&float) };
+        Ok(pack(format, self.pool, &source))
     }
 
     /// The parts' vectors, one after another.

@@ -91,7 +91,7 @@ fn q4_1(b: &[u8; 20], out: &mut [f32; 32]) {
 }
 
 /// The fifth bits of a block of 32, element i in bit i.
-fn fifth_bits(b: &[u8]) -> u32 {
+pub(super) fn fifth_bits(b: &[u8]) -> u32 {
     u32::from_le_bytes([b[0], b[1], b[2], b[3]])
 }
 

@@ -6,8 +6,8 @@
 
 mod dequant;
 mod dtype;
-mod four_bits;
 pub mod gguf;
+mod integers;
 mod names;
 mod safetensors;
 
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use cllm_kernels::FourBits;
+use cllm_kernels::{Format as Packing, Integers};
 
 pub use self::dtype::DType;
 pub use self::gguf::Gguf;
@@ -72,17 +72,17 @@ impl TensorView<'_> {
         self.shape.last().copied().unwrap_or(1)
     }
 
-    /// Whether its weights are four-bit integers with a scale and a minimum per 32.
-    pub fn has_four_bits(&self) -> bool {
-        four_bits::fits(self.dtype)
+    /// Whether its weights are integers that `format` can hold as they are.
+    pub fn has_integers(&self, format: Packing) -> bool {
+        integers::fit(self.dtype, format)
     }
 
-    /// The integers, scales and minima of one row of a four-bit tensor, as stored.
+    /// The integers, scales and minima of one row, as stored.
     ///
     /// # Panics
-    /// If the tensor is of another type, the row out of bounds or `out` of another length.
-    pub fn read_four_bits(&self, row: usize, out: FourBits<'_>) {
-        four_bits::read(self.dtype, self.row_bytes(row..row + 1), out);
+    /// If the tensor has none, the row is out of bounds or `out` of another length.
+    pub fn read_integers(&self, row: usize, out: Integers<'_>) {
+        integers::read(self.dtype, self.row_bytes(row..row + 1), out);
     }
 
     /// Converts rows to f32: `out` has `rows.len() * row_len()` elements.

@@ -178,19 +178,19 @@ impl<K: Kind, const R: usize> Job for Tile<K, R> {
     unsafe fn run<S: Simd>(self) {
         // SAFETY: groups, lines and rows stay within the shapes.
         unsafe {
-            let mut chains = [[S::splat(0.0); R]; 2];
+            // Two arrays and not an array of two: the compiler has to see which one a line
+            // uses to keep them in registers.
+            let (mut even, mut odd) = ([S::splat(0.0); R], [S::splat(0.0); R]);
             let (mut w, mut x) = (self.panel, self.x);
             for _ in 0..self.groups {
-                for pair in 0..GROUP / K::INPUTS / 2 {
-                    for (i, chains) in chains.iter_mut().enumerate() {
-                        let line = 2 * pair + i;
-                        K::line::<S, R>(chains, w.add(64 * line), x.add(line * K::INPUTS), GROUP);
-                    }
+                for line in (0..GROUP / K::INPUTS).step_by(2) {
+                    let (w, x) = (w.add(64 * line), x.add(line * K::INPUTS));
+                    K::line::<S, R>(&mut even, w, x, GROUP);
+                    K::line::<S, R>(&mut odd, w.add(64), x.add(K::INPUTS), GROUP);
                 }
                 w = w.add(K::GROUP_BYTES);
                 x = x.add(self.step * GROUP);
             }
-            let [even, odd] = chains;
             for r in 0..R {
                 let sum = S::mul_add(even[r], S::splat(1.0), odd[r]);
                 S::store(self.out.add(r * PANEL), sum);
