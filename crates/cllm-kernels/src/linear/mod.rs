@@ -29,9 +29,12 @@ pub use argmax::Best;
 pub use load::{Integers, Source};
 pub use swiglu::SwiGlu;
 
-/// Panels that one tile of rows after the other passes over: with many rows they stay in
-/// the caches in the meantime, and each pass is long enough to be worth its start.
+/// Panels that one tile of rows after the other passes over when there are many tiles, so
+/// that activations are read from the second-level cache once for several panels.
 const CHUNK: usize = 4;
+
+/// More tiles than this are many: their work hides the reading of weights.
+const FEW_TILES: usize = 4;
 
 /// How the weights of a linear layer are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -182,10 +185,12 @@ impl Linear {
         mut sink: impl FnMut(usize, usize, &[PanelOutputs]),
     ) {
         let mut outputs = Default::default();
-        for first in panels.clone().step_by(CHUNK) {
-            for tile in 0..x.tiles().len() {
-                for panel in first..(first + CHUNK).min(panels.end) {
-                    tile::run(isa, &self.panels, panel, x, tile, &mut outputs);
+        let tiles = x.tiles().len();
+        let chunk = if tiles <= FEW_TILES { 1 } else { CHUNK };
+        for first in panels.clone().step_by(chunk) {
+            for tile in 0..tiles {
+                for panel in first..(first + chunk).min(panels.end) {
+                    tile::run(isa, &self.panels, (panel, chunk), x, tile, &mut outputs);
                     let rows = x.tiles().rows(tile);
                     sink(panel, rows.start, &outputs[..rows.len()]);
                 }

@@ -69,6 +69,11 @@ impl Panels {
         self.groups
     }
 
+    /// Number of panels.
+    pub(super) fn len(&self) -> usize {
+        self.lines.len() / self.panel_bytes()
+    }
+
     /// Bytes of all panels.
     pub(super) fn bytes(&self) -> usize {
         self.lines.len()

@@ -100,7 +100,8 @@ impl SwiGlu {
                     for (c, values) in values.iter_mut().flatten().enumerate() {
                         let panel = 2 * COLUMNS * group + c;
                         if panel < panels {
-                            tile::run(isa, &self.linear.panels, panel, x, tile, values);
+                            let at = (panel, 2 * COLUMNS);
+                            tile::run(isa, &self.linear.panels, at, x, tile, values);
                             self.add_bias(panel, values);
                         } else {
                             *values = Default::default();

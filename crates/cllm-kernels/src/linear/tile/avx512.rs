@@ -9,7 +9,7 @@ use std::arch::x86_64::*;
 
 use super::super::Format;
 use super::super::panel::{BF16_GROUP, PANEL, W4_GROUP, W8_GROUP};
-use super::{EightTile, TileOutputs};
+use super::{Ahead, EightTile, TileOutputs};
 use crate::Isa;
 use crate::activations::{GROUP, TILE_ROWS};
 
@@ -18,6 +18,7 @@ pub(super) fn run_integers(
     isa: Isa,
     format: Format,
     panel: &[u8],
+    ahead: Ahead,
     tile: EightTile<'_>,
     outputs: &mut TileOutputs,
 ) {
@@ -29,10 +30,10 @@ pub(super) fn run_integers(
                     // SAFETY: `isa` is a value that exists only where AVX-512 F, BW, VL and
                     // VNNI were found.
                     #[expect(unsafe_code, reason = "calls a function compiled for more features")]
-                    ($n, Format::W4) => unsafe { four::<$n>(panel, tile, outputs) },
+                    ($n, Format::W4) => unsafe { four::<$n>(panel, ahead, tile, outputs) },
                     // SAFETY: as above.
                     #[expect(unsafe_code, reason = "calls a function compiled for more features")]
-                    ($n, _) => unsafe { eight::<$n>(panel, tile, outputs) },
+                    ($n, _) => unsafe { eight::<$n>(panel, ahead, tile, outputs) },
                 )*
                 (n, _) => unreachable!("tiles have 1 to {TILE_ROWS} rows, not {n}"),
             }
@@ -45,6 +46,7 @@ pub(super) fn run_integers(
 pub(super) fn run_bf16(
     isa: Isa,
     panel: &[u8],
+    ahead: Ahead,
     x: &[[u16; GROUP]],
     rows: usize,
     outputs: &mut TileOutputs,
@@ -57,7 +59,7 @@ pub(super) fn run_bf16(
                     // SAFETY: `isa` is a value that exists only where AVX-512 F, BW, VL and
                     // BF16 were found.
                     #[expect(unsafe_code, reason = "calls a function compiled for more features")]
-                    $n => unsafe { bf16::<$n>(panel, x, outputs) },
+                    $n => unsafe { bf16::<$n>(panel, ahead, x, outputs) },
                 )*
                 n => unreachable!("tiles have 1 to {TILE_ROWS} rows, not {n}"),
             }
@@ -72,20 +74,6 @@ pub(super) fn run_bf16(
 fn quad(values: &[i8; GROUP], quad: usize) -> __m512i {
     let [a, b, c, d] = values.as_chunks::<4>().0[quad];
     _mm512_set1_epi32(i32::from_le_bytes([a as u8, b as u8, c as u8, d as u8]))
-}
-
-/// How far ahead of their use weights are asked for.
-const AHEAD: usize = 4096;
-
-/// Asks for the weights that come [`AHEAD`] of these. With few rows a tile does nothing
-/// but wait for weights, and the processor's own prefetching is better at it (8 % here);
-/// with more rows it lags behind (8 % the other way).
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn ahead<const R: usize>(bytes: &[u8; 64]) {
-    if R >= 4 {
-        _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(AHEAD).cast());
-    }
 }
 
 /// 64 bytes of a panel.
@@ -141,17 +129,23 @@ fn scale<const R: usize>(
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn eight<const R: usize>(panel: &[u8], tile: EightTile<'_>, outputs: &mut TileOutputs) {
+fn eight<const R: usize>(
+    panel: &[u8],
+    ahead: Ahead,
+    tile: EightTile<'_>,
+    outputs: &mut TileOutputs,
+) {
     let panel = panel.as_chunks::<W8_GROUP>().0;
     let (values, _) = tile.values.as_chunks::<R>();
     let scales = tile.scales.as_chunks::<R>().0.iter().zip(tile.shifts.as_chunks::<R>().0);
     let mut sums = [_mm512_setzero_ps(); R];
-    for ((group, values), (scales, shifts)) in panel.iter().zip(values).zip(scales) {
+    for (g, ((group, values), (scales, shifts))) in panel.iter().zip(values).zip(scales).enumerate()
+    {
+        ahead.fetch::<R>(g);
         let [lines @ .., halves] = group.as_chunks::<64>().0 else { unreachable!("nine lines") };
         let mut dots = [_mm512_setzero_si512(); R];
         for (q, bytes) in lines.iter().enumerate() {
             let weights = line(bytes);
-            ahead::<R>(bytes);
             for r in 0..R {
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&values[r], q));
             }
@@ -162,18 +156,24 @@ fn eight<const R: usize>(panel: &[u8], tile: EightTile<'_>, outputs: &mut TileOu
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn four<const R: usize>(panel: &[u8], tile: EightTile<'_>, outputs: &mut TileOutputs) {
+fn four<const R: usize>(
+    panel: &[u8],
+    ahead: Ahead,
+    tile: EightTile<'_>,
+    outputs: &mut TileOutputs,
+) {
     let panel = panel.as_chunks::<W4_GROUP>().0;
     let (values, _) = tile.values.as_chunks::<R>();
     let scales = tile.scales.as_chunks::<R>().0.iter().zip(tile.shifts.as_chunks::<R>().0);
     let low = _mm512_set1_epi8(15);
     let mut sums = [_mm512_setzero_ps(); R];
-    for ((group, values), (scales, shifts)) in panel.iter().zip(values).zip(scales) {
+    for (g, ((group, values), (scales, shifts))) in panel.iter().zip(values).zip(scales).enumerate()
+    {
+        ahead.fetch::<R>(g);
         let [lines @ .., halves] = group.as_chunks::<64>().0 else { unreachable!("five lines") };
         let mut dots = [_mm512_setzero_si512(); R];
         for (q, bytes) in lines.iter().enumerate() {
             let both = line(bytes);
-            ahead::<R>(bytes);
             let weights = _mm512_and_si512(both, low);
             for r in 0..R {
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&values[r], 2 * q));
@@ -208,16 +208,20 @@ fn bits(v: __m512i) -> __m512bh {
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn bf16<const R: usize>(panel: &[u8], x: &[[u16; GROUP]], outputs: &mut TileOutputs) {
+fn bf16<const R: usize>(
+    panel: &[u8],
+    ahead: Ahead,
+    x: &[[u16; GROUP]],
+    outputs: &mut TileOutputs,
+) {
     let panel = panel.as_chunks::<BF16_GROUP>().0;
     // Two arrays and not an array of two: the compiler has to see which one a line uses to
     // keep them in registers.
     let (mut even, mut odd) = ([_mm512_setzero_ps(); R], [_mm512_setzero_ps(); R]);
-    for (group, x) in panel.iter().zip(x.as_chunks::<R>().0) {
+    for (g, (group, x)) in panel.iter().zip(x.as_chunks::<R>().0).enumerate() {
+        ahead.fetch::<R>(g);
         for (j, [first, second]) in group.as_chunks::<64>().0.as_chunks::<2>().0.iter().enumerate()
         {
-            ahead::<R>(first);
-            ahead::<R>(second);
             let weights = bits(line(first));
             for r in 0..R {
                 even[r] = _mm512_dpbf16_ps(even[r], pair(&x[r], 2 * j), weights);
