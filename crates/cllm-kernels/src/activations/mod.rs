@@ -124,7 +124,7 @@ impl Activations {
                     // SAFETY: each row belongs to one piece, and each piece to one thread.
                     #[expect(unsafe_code, reason = "threads write rows of their own")]
                     unsafe {
-                        writer.write(isa, row, 0, buffer);
+                        writer.write_row(isa, row, buffer);
                     }
                 }
             });
@@ -161,7 +161,7 @@ impl Activations {
         let store = match &mut self.store {
             Store::F32(values) => SharedStore::F32(Shared::new(values)),
             Store::Bf16(values) => SharedStore::Bf16(Shared::new(values)),
-            Store::Eight(eight) => SharedStore::Eight(quantize::Places {
+            Store::Eight(eight) => SharedStore::Eight(SharedEight {
                 values: Shared::new(&mut eight.values),
                 scales: Shared::new(&mut eight.scales),
                 shifts: Shared::new(&mut eight.shifts),
@@ -214,37 +214,78 @@ pub(crate) struct Writer<'a> {
 enum SharedStore<'a> {
     F32(Shared<'a, [f32; GROUP]>),
     Bf16(Shared<'a, [u16; GROUP]>),
-    Eight(quantize::Places<'a>),
+    Eight(SharedEight<'a>),
 }
 
 impl Writer<'_> {
-    /// Writes consecutive groups of a row from group `first` on.
+    /// Writes all groups of a row.
     ///
     /// # Safety
-    /// No other thread writes these groups of this row at the same time.
+    /// No other thread writes this row at the same time.
     #[expect(unsafe_code, reason = "the caller promises disjoint places")]
-    pub(crate) unsafe fn write(&self, isa: Isa, row: usize, first: usize, x: &[[f32; GROUP]]) {
-        assert!(first + x.len() <= self.groups);
+    unsafe fn write_row(&self, isa: Isa, row: usize, x: &[[f32; GROUP]]) {
+        assert!(x.len() == self.groups);
         let tile = self.tiles.around(row);
         let step = tile.len();
-        let place = tile.start * self.groups + first * step + (row - tile.start);
-        // SAFETY: places of different groups and rows are different.
+        let place = tile.start * self.groups + (row - tile.start);
+        for (g, x) in x.iter().enumerate() {
+            // SAFETY: places of different groups and rows are different.
+            unsafe { self.store.write(isa, place + g * step, std::slice::from_ref(x)) };
+        }
+    }
+
+    /// Writes one group of all rows of a tile.
+    ///
+    /// # Safety
+    /// No other thread writes this group of this tile at the same time.
+    #[expect(unsafe_code, reason = "the caller promises disjoint places")]
+    pub(crate) unsafe fn write_rows(
+        &self,
+        isa: Isa,
+        tile: usize,
+        group: usize,
+        x: &[[f32; GROUP]],
+    ) {
+        let rows = self.tiles.rows(tile);
+        assert!(x.len() == rows.len() && group < self.groups);
+        // SAFETY: places of different groups and tiles are different.
+        unsafe { self.store.write(isa, rows.start * self.groups + group * rows.len(), x) };
+    }
+}
+
+impl SharedStore<'_> {
+    /// Writes consecutive places from `place` on.
+    ///
+    /// # Safety
+    /// No other thread writes them at the same time.
+    #[expect(unsafe_code, reason = "the caller promises disjoint places")]
+    unsafe fn write(&self, isa: Isa, place: usize, x: &[[f32; GROUP]]) {
+        let len = x.len();
+        // SAFETY: the caller's promise.
         unsafe {
-            match &self.store {
-                SharedStore::F32(to) => {
-                    for (g, x) in x.iter().enumerate() {
-                        to.slice(place + g * step, 1)[0] = *x;
-                    }
+            match self {
+                Self::F32(to) => to.slice(place, len).copy_from_slice(x),
+                Self::Bf16(to) => quantize::to_bf16(isa, x, to.slice(place, len)),
+                Self::Eight(to) => {
+                    let places = quantize::Groups {
+                        values: to.values.slice(place, len),
+                        scales: to.scales.slice(place, len),
+                        shifts: to.shifts.slice(place, len),
+                        sums: to.sums.slice(place, len),
+                    };
+                    quantize::quantize(isa, x, places);
                 }
-                SharedStore::Bf16(to) => {
-                    for (g, x) in x.iter().enumerate() {
-                        to.slice(place + g * step, 1)[0] = quantize::to_bf16(isa, x);
-                    }
-                }
-                SharedStore::Eight(to) => quantize::quantize(isa, x, to, place, step),
             }
         }
     }
+}
+
+/// The arrays of [`Eight`], for several threads.
+struct SharedEight<'a> {
+    values: Shared<'a, [i8; GROUP]>,
+    scales: Shared<'a, f32>,
+    shifts: Shared<'a, f32>,
+    sums: Shared<'a, i32>,
 }
 
 #[cfg(test)]

@@ -6,64 +6,30 @@
 //! measures what it costs against f32.
 
 use super::GROUP;
-use crate::isa::{Isa, multiversion};
-use crate::shared::Shared;
+use crate::isa::multiversion;
 
-/// The arrays of eight-bit activations, for several threads.
-pub(super) struct Places<'a> {
-    pub(super) values: Shared<'a, [i8; GROUP]>,
-    pub(super) scales: Shared<'a, f32>,
-    pub(super) shifts: Shared<'a, f32>,
-    pub(super) sums: Shared<'a, i32>,
-}
-
-/// One group in eight bits.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct Group {
-    values: [i8; GROUP],
-    scale: f32,
-    sum: i32,
-}
-
-/// Quantises groups and stores them `step` places apart from `place` on.
-///
-/// # Safety
-/// No other thread writes these places at the same time.
-#[expect(unsafe_code, reason = "the caller promises disjoint places")]
-pub(super) unsafe fn quantize(
-    isa: Isa,
-    x: &[[f32; GROUP]],
-    to: &Places<'_>,
-    mut place: usize,
-    step: usize,
-) {
-    let mut groups = [Group { values: [0; GROUP], scale: 0.0, sum: 0 }; 8];
-    for x in x.chunks(groups.len()) {
-        quantize_groups(isa, x, &mut groups);
-        for group in &groups[..x.len()] {
-            // SAFETY: the caller's promise.
-            unsafe {
-                to.values.slice(place, 1)[0] = group.values;
-                to.scales.slice(place, 1)[0] = group.scale;
-                to.shifts.slice(place, 1)[0] = group.scale * group.sum as f32;
-                to.sums.slice(place, 1)[0] = group.sum;
-            }
-            place += step;
-        }
-    }
+/// Where groups go.
+pub(super) struct Groups<'a> {
+    pub(super) values: &'a mut [[i8; GROUP]],
+    pub(super) scales: &'a mut [f32],
+    pub(super) shifts: &'a mut [f32],
+    pub(super) sums: &'a mut [i32],
 }
 
 multiversion! {
     /// `scale = max|x| / 127`, `value = round(x / scale)` to nearest even, per group.
-    fn quantize_groups(x: &[[f32; GROUP]], groups: &mut [Group]) {
-        for (x, group) in x.iter().zip(groups) {
-            quantize_group(x, group);
+    pub(super) fn quantize(x: &[[f32; GROUP]], to: Groups<'_>) {
+        let places = to.values.iter_mut().zip(to.scales).zip(to.shifts).zip(to.sums);
+        for (x, (((values, scale), shift), sum)) in x.iter().zip(places) {
+            (*scale, *sum) = quantize_group(x, values);
+            *shift = *scale * *sum as f32;
         }
     }
 }
 
+/// Writes the values of a group and returns its scale and the sum of the values.
 #[inline(always)]
-fn quantize_group(x: &[f32; GROUP], group: &mut Group) {
+fn quantize_group(x: &[f32; GROUP], values: &mut [i8; GROUP]) -> (f32, i32) {
     // Comparing the bits of magnitudes orders them like the numbers and puts NaN on top,
     // so NaN and infinity end up in the scale, and from there in every output.
     let mut largest = 0u32;
@@ -71,30 +37,27 @@ fn quantize_group(x: &[f32; GROUP], group: &mut Group) {
         largest = largest.max(v.to_bits() & 0x7fff_ffff);
     }
     let largest = f32::from_bits(largest);
-    group.scale = largest / 127.0;
     // Below this the reciprocal overflows; such values are nothing beside any other.
     let inverse = if largest < 1e-35 { 0.0 } else { 127.0 / largest };
     // Adding 1.5 * 2^23 rounds to the nearest integer, ties to even, and leaves it in the
     // low bits.
     const ROUND: f32 = 12_582_912.0;
     let mut sum = 0i32;
-    for (value, &v) in group.values.iter_mut().zip(x) {
+    for (value, &v) in values.iter_mut().zip(x) {
         let rounded = (v * inverse + ROUND).to_bits() as i32 - ROUND.to_bits() as i32;
         *value = rounded as i8;
         sum += i32::from(*value);
     }
-    group.sum = sum;
+    (largest / 127.0, sum)
 }
 
 multiversion! {
     /// Rounds to bf16, to nearest even; what is not finite stays so, and what bf16 dot
     /// products take for zero, magnitudes below the smallest normal number, becomes zero.
-    pub(super) fn to_bf16(x: &[f32; GROUP]) -> [u16; GROUP] {
-        let mut out = [0; GROUP];
-        for (out, &v) in out.iter_mut().zip(x) {
-            *out = round_to_bf16(v);
+    pub(super) fn to_bf16(x: &[[f32; GROUP]], to: &mut [[u16; GROUP]]) {
+        for (to, x) in to.as_flattened_mut().iter_mut().zip(x.as_flattened()) {
+            *to = round_to_bf16(*x);
         }
-        out
     }
 }
 
@@ -117,13 +80,18 @@ pub(crate) fn round_to_bf16(v: f32) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Isa;
     use half::bf16;
     use proptest::prelude::*;
 
-    fn groups_of(isa: Isa, x: &[[f32; GROUP]]) -> Vec<Group> {
-        let mut groups = vec![Group { values: [0; GROUP], scale: 0.0, sum: 0 }; x.len()];
-        quantize_groups(isa, x, &mut groups);
-        groups
+    type Quantized = (Vec<[i8; GROUP]>, Vec<f32>, Vec<f32>, Vec<i32>);
+
+    fn quantized(isa: Isa, x: &[[f32; GROUP]]) -> Quantized {
+        let n = x.len();
+        let mut found = (vec![[0; GROUP]; n], vec![0.0; n], vec![0.0; n], vec![0; n]);
+        let (values, scales, shifts, sums) = &mut found;
+        quantize(isa, x, Groups { values, scales, shifts, sums });
+        found
     }
 
     proptest! {
@@ -131,15 +99,17 @@ mod tests {
         fn values_are_within_half_a_step_and_the_same_on_every_path(
             x in prop::collection::vec(prop::array::uniform32(-1e3f32..1e3), 1..4),
         ) {
-            let want = groups_of(Isa::PORTABLE, &x);
-            for (x, group) in x.iter().zip(&want) {
-                for (&v, &q) in x.iter().zip(&group.values) {
-                    prop_assert!((f32::from(q) * group.scale - v).abs() <= 0.5001 * group.scale);
+            let want = quantized(Isa::PORTABLE, &x);
+            let (values, scales, shifts, sums) = &want;
+            for (i, x) in x.iter().enumerate() {
+                for (&v, &q) in x.iter().zip(&values[i]) {
+                    prop_assert!((f32::from(q) * scales[i] - v).abs() <= 0.5001 * scales[i]);
                 }
-                prop_assert_eq!(group.values.iter().map(|&v| i32::from(v)).sum::<i32>(), group.sum);
+                let sum: i32 = values[i].iter().map(|&v| i32::from(v)).sum();
+                prop_assert_eq!((sums[i], shifts[i]), (sum, scales[i] * sum as f32));
             }
             for isa in Isa::available() {
-                prop_assert_eq!(&groups_of(isa, &x), &want);
+                prop_assert_eq!(&quantized(isa, &x), &want);
             }
         }
 
@@ -155,7 +125,9 @@ mod tests {
                 prop_assert_eq!(found.to_f32(), 0.0);
             }
             for isa in Isa::available() {
-                prop_assert_eq!(to_bf16(isa, &[v; GROUP])[9], found.to_bits());
+                let mut rounded = [[0; GROUP]; 2];
+                to_bf16(isa, &[[v; GROUP]; 2], &mut rounded);
+                prop_assert_eq!(rounded[1][9], found.to_bits());
             }
         }
     }
@@ -164,9 +136,9 @@ mod tests {
     fn ties_go_to_even_and_zero_stays_zero() {
         let mut x = [[0.0; GROUP]; 2];
         x[0][..5].copy_from_slice(&[127.0, 0.5, 1.5, -0.5, -2.5]);
-        let groups = groups_of(Isa::PORTABLE, &x);
-        assert_eq!(groups[0].values[..5], [127, 0, 2, 0, -2]);
-        assert_eq!((groups[1].scale, groups[1].sum), (0.0, 0));
+        let (values, scales, _, sums) = quantized(Isa::PORTABLE, &x);
+        assert_eq!(values[0][..5], [127, 0, 2, 0, -2]);
+        assert_eq!((scales[1], sums[1]), (0.0, 0));
     }
 
     #[test]
@@ -174,7 +146,7 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY, -f32::NAN] {
             let mut x = [[1.0; GROUP]];
             x[0][7] = bad;
-            assert!(!groups_of(Isa::PORTABLE, &x)[0].scale.is_finite());
+            assert!(!quantized(Isa::PORTABLE, &x).1[0].is_finite());
         }
     }
 }

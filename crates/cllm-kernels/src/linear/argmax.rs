@@ -3,7 +3,7 @@
 
 use super::Linear;
 use super::panel::PANEL;
-use super::tile::PanelOutputs;
+use super::tile::{PAIR, PanelOutputs};
 use crate::activations::Activations;
 use crate::isa::{Isa, multiversion};
 use crate::pool::Pool;
@@ -39,18 +39,19 @@ impl Best {
 struct LaneBest {
     value: PanelOutputs,
     panel: [u32; PANEL],
-    nan: [u32; PANEL],
+    /// Largest magnitude, as bits: they order like the numbers, with NaN on top.
+    magnitude: [u32; PANEL],
 }
 
 impl LaneBest {
     const NONE: Self =
-        Self { value: [f32::NEG_INFINITY; PANEL], panel: [0; PANEL], nan: [0; PANEL] };
+        Self { value: [f32::NEG_INFINITY; PANEL], panel: [0; PANEL], magnitude: [0; PANEL] };
 
     fn best(&self) -> Best {
         let lanes = (0..PANEL).map(|lane| Best {
             index: self.panel[lane] * PANEL as u32 + lane as u32,
             value: self.value[lane],
-            nan: self.nan[lane] != 0,
+            nan: f32::from_bits(self.magnitude[lane]).is_nan(),
         });
         lanes.fold(Best::NONE, Best::or)
     }
@@ -62,7 +63,7 @@ multiversion! {
         for (best, row) in bests.iter_mut().zip(rows) {
             for lane in 0..PANEL {
                 let value = row[lane];
-                best.nan[lane] |= u32::from(value.is_nan());
+                best.magnitude[lane] = best.magnitude[lane].max(value.to_bits() & 0x7fff_ffff);
                 let better = value > best.value[lane];
                 best.value[lane] = if better { value } else { best.value[lane] };
                 best.panel[lane] = if better { panel } else { best.panel[lane] };
@@ -81,7 +82,7 @@ impl Linear {
         assert_eq!((x.inputs(), best.len()), (self.inputs, rows), "elements of a layer");
         assert!(self.bias.is_none(), "an LM head has no bias");
         // One result per range of panels and row.
-        let ranges = pool.ranges(n.div_ceil(PANEL), 1);
+        let ranges = pool.ranges(n.div_ceil(PANEL), PAIR);
         let mut partial = vec![LaneBest::NONE; ranges.len() * rows];
         let shared = Shared::new(&mut partial);
         pool.run_near(ranges.len(), &|i| {

@@ -23,15 +23,15 @@ use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::shared::Shared;
 use panel::{PANEL, Panels};
-use tile::PanelOutputs;
+use tile::{PAIR, PanelOutputs};
 
 pub use argmax::Best;
 pub use load::{Integers, Source};
 pub use swiglu::SwiGlu;
 
-/// Panels that one tile of rows after the other passes over when there are many tiles, so
+/// Pairs of panels that one tile of rows after the other passes over when there are many tiles, so
 /// that activations are read from the second-level cache once for several panels.
-const CHUNK: usize = 4;
+const CHUNK: usize = 2;
 
 /// More tiles than this are many: their work hides the reading of weights.
 const FEW_TILES: usize = 4;
@@ -154,7 +154,7 @@ impl Linear {
         let n = self.outputs;
         assert_eq!((x.inputs(), out.len()), (self.inputs, x.rows() * n), "elements of a layer");
         let out = Shared::new(out);
-        pool.run_ranges(n.div_ceil(PANEL), 1, &|panels| {
+        pool.run_ranges(n.div_ceil(PANEL), PAIR, &|panels| {
             self.panels(isa, x, panels, |panel, first, rows| {
                 let output = panel * PANEL;
                 let lanes = PANEL.min(n - output);
@@ -184,15 +184,19 @@ impl Linear {
         panels: Range<usize>,
         mut sink: impl FnMut(usize, usize, &[PanelOutputs]),
     ) {
-        let mut outputs = Default::default();
+        let mut outputs = <[tile::TileOutputs; PAIR]>::default();
         let tiles = x.tiles().len();
-        let chunk = if tiles <= FEW_TILES { 1 } else { CHUNK };
+        let chunk = if tiles <= FEW_TILES { PAIR } else { PAIR * CHUNK };
         for first in panels.clone().step_by(chunk) {
             for tile in 0..tiles {
-                for panel in first..(first + chunk).min(panels.end) {
-                    tile::run(isa, &self.panels, (panel, chunk), x, tile, &mut outputs);
-                    let rows = x.tiles().rows(tile);
-                    sink(panel, rows.start, &outputs[..rows.len()]);
+                let rows = x.tiles().rows(tile);
+                let end = panels.end.min(first + chunk);
+                for pair in (first..end).step_by(PAIR) {
+                    let outputs = &mut outputs[..PAIR.min(end - pair)];
+                    tile::run(isa, &self.panels, (pair, chunk), x, tile, outputs);
+                    for (panel, outputs) in (pair..).zip(outputs) {
+                        sink(panel, rows.start, &outputs[..rows.len()]);
+                    }
                 }
             }
         }

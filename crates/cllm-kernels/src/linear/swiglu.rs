@@ -6,6 +6,7 @@
 //! stored, and one parallel step does it all.
 
 use super::panel::PANEL;
+use super::tile::PAIR;
 use super::{Format, Integers, Linear, Source, tile};
 use crate::activation::silu_times;
 use crate::activations::{Activations, GROUP, TILE_ROWS};
@@ -93,47 +94,44 @@ impl SwiGlu {
         let out = out.writer();
         let panels = self.linear.outputs() / PANEL;
         pool.run_ranges(groups, 1, &|range| {
-            // Gates and ups of a group; those beyond the width stay zero.
-            let mut values = [[[[0.0; PANEL]; TILE_ROWS]; 2]; COLUMNS];
+            // A gate and an up panel for each half of a group; beyond the width they stay
+            // zero.
+            let mut values = [[[[0.0; PANEL]; TILE_ROWS]; PAIR]; COLUMNS];
+            let mut results = [[0.0; GROUP]; TILE_ROWS];
             for group in range {
                 for tile in 0..x.tiles().len() {
-                    for (c, values) in values.iter_mut().flatten().enumerate() {
-                        let panel = 2 * COLUMNS * group + c;
+                    for (c, values) in values.iter_mut().enumerate() {
+                        let panel = PAIR * (COLUMNS * group + c);
                         if panel < panels {
-                            let at = (panel, 2 * COLUMNS);
+                            let at = (panel, PAIR * COLUMNS);
                             tile::run(isa, &self.linear.panels, at, x, tile, values);
-                            self.add_bias(panel, values);
+                            self.add_bias(panel, values.as_flattened_mut());
                         } else {
                             *values = Default::default();
                         }
                     }
-                    for (i, row) in x.tiles().rows(tile).enumerate() {
-                        let part = |which: usize| -> [f32; GROUP] {
-                            let mut joined = [[0.0; PANEL]; COLUMNS];
-                            for (to, from) in joined.iter_mut().zip(&values) {
-                                *to = from[which][i];
-                            }
-                            let mut flat = [0.0; GROUP];
-                            flat.copy_from_slice(joined.as_flattened());
-                            flat
-                        };
-                        let result = silu_times(isa, &part(0), &part(1));
-                        // SAFETY: each thread writes groups of its own.
-                        #[expect(unsafe_code, reason = "threads write groups of their own")]
-                        unsafe {
-                            out.write(isa, row, group, &[result]);
-                        }
+                    let rows = x.tiles().rows(tile);
+                    let [[gate, up], [gate2, up2]] = &values;
+                    let results = &mut results[..rows.len()];
+                    silu_times(isa, [gate, gate2], [up, up2], results);
+                    // SAFETY: each thread writes groups of its own.
+                    #[expect(unsafe_code, reason = "threads write groups of their own")]
+                    unsafe {
+                        out.write_rows(isa, tile, group, results);
                     }
                 }
             }
         });
     }
 
-    fn add_bias(&self, panel: usize, rows: &mut tile::TileOutputs) {
+    /// Adds the biases of a pair of panels, of which each has the same number of `rows`.
+    fn add_bias(&self, panel: usize, rows: &mut [tile::PanelOutputs]) {
         if let Some(bias) = &self.linear.bias {
-            let bias = &bias[panel * PANEL..][..PANEL];
-            for row in rows {
-                row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+            let bias = bias[panel * PANEL..].chunks_exact(PANEL);
+            for (rows, bias) in rows.chunks_exact_mut(TILE_ROWS).zip(bias) {
+                for row in rows {
+                    row.iter_mut().zip(bias).for_each(|(v, b)| *v += b);
+                }
             }
         }
     }

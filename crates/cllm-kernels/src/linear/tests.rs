@@ -35,13 +35,13 @@ fn reference(linear: &Linear, weights: &[f32], x: &[f32]) -> Vec<f32> {
         // One row is one tile, so its groups follow each other.
         let row = activations(&mut Pool::single(), Isa::PORTABLE, linear.format(), x, k);
         out.extend((0..n).map(|output| match row.store() {
-            Store::F32(x) => chains(x.as_flattened(), &padded(&weights[output * k..][..k]), 1),
+            Store::F32(x) => in_order(x.as_flattened(), &padded(&weights[output * k..][..k]), 1),
             Store::Bf16(x) => {
                 let widen = |v: u16| f32::from_bits(u32::from(v) << 16);
                 let x: Vec<f32> = x.as_flattened().iter().map(|&v| widen(v)).collect();
                 let mut w = padded(&weights[output * k..][..k]);
                 w.iter_mut().for_each(|w| *w = widen(round_to_bf16(*w)));
-                chains(&x, &w, 2)
+                in_order(&x, &w, 2)
             }
             Store::Eight(x) => {
                 let mut q = Quantized::new(k.div_ceil(GROUP));
@@ -60,16 +60,15 @@ fn padded(w: &[f32]) -> Vec<f32> {
     w
 }
 
-/// Two chains of multiply-adds that take turns every `inputs` inputs, of which the later
-/// ones come first.
-fn chains(x: &[f32], w: &[f32], inputs: usize) -> f32 {
-    let mut chains = [0.0f32; 2];
-    for (j, (x, w)) in x.chunks(inputs).zip(w.chunks(inputs)).enumerate() {
+/// Multiply-adds in ascending order, `inputs` at a time, of which the later ones come first.
+fn in_order(x: &[f32], w: &[f32], inputs: usize) -> f32 {
+    let mut y = 0.0f32;
+    for (x, w) in x.chunks(inputs).zip(w.chunks(inputs)) {
         for (x, w) in x.iter().zip(w).rev() {
-            chains[j % 2] = x.mul_add(*w, chains[j % 2]);
+            y = x.mul_add(*w, y);
         }
     }
-    chains[0] + chains[1]
+    y
 }
 
 /// The two lines of the integer formats' definition.
@@ -246,8 +245,15 @@ proptest! {
                     let (mut g, mut u) = ([0.0; GROUP], [0.0; GROUP]);
                     g[..gate.len()].copy_from_slice(gate);
                     u[..up.len()].copy_from_slice(up);
-                    let y = crate::activation::silu_times(Isa::PORTABLE, &g, &u);
-                    results.extend_from_slice(&y[..gate.len()]);
+                    let half = |v: &[f32; GROUP], i: usize| [v.as_chunks::<PANEL>().0[i]];
+                    let mut y = [[0.0; GROUP]];
+                    crate::activation::silu_times(
+                        Isa::PORTABLE,
+                        [&half(&g, 0), &half(&g, 1)],
+                        [&half(&u, 0), &half(&u, 1)],
+                        &mut y,
+                    );
+                    results.extend_from_slice(&y[0][..gate.len()]);
                 }
             }
             let want = activations(&mut pool, isa, format, &results, width);

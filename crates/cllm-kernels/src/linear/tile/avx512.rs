@@ -42,26 +42,30 @@ pub(super) fn run_integers(
     tiles!(1 2 3 4 5 6 7 8 9 10 11 12);
 }
 
-/// Runs a tile of bf16. `isa` is the proof that the instructions exist.
+/// Runs a tile of bf16 over one or two panels. `isa` is the proof that the instructions
+/// exist.
 pub(super) fn run_bf16(
     isa: Isa,
-    panel: &[u8],
+    panels: (&[u8], Option<&[u8]>),
     ahead: Ahead,
     x: &[[u16; GROUP]],
     rows: usize,
-    outputs: &mut TileOutputs,
+    outputs: &mut [TileOutputs],
 ) {
     assert!(isa.has_avx512_bf16());
     macro_rules! tiles {
         ($($n:literal)*) => {
-            match rows {
+            match (rows, panels) {
                 $(
                     // SAFETY: `isa` is a value that exists only where AVX-512 F, BW, VL and
                     // BF16 were found.
                     #[expect(unsafe_code, reason = "calls a function compiled for more features")]
-                    $n => unsafe { bf16::<$n>(panel, ahead, x, outputs) },
+                    ($n, (panel, None)) => unsafe { bf16::<$n>(panel, ahead, x, outputs) },
+                    // SAFETY: as above.
+                    #[expect(unsafe_code, reason = "calls a function compiled for more features")]
+                    ($n, (a, Some(b))) => unsafe { bf16_pair::<$n>([a, b], ahead, x, outputs) },
                 )*
-                n => unreachable!("tiles have 1 to {TILE_ROWS} rows, not {n}"),
+                (n, _) => unreachable!("tiles have 1 to {TILE_ROWS} rows, not {n}"),
             }
         };
     }
@@ -212,26 +216,48 @@ fn bf16<const R: usize>(
     panel: &[u8],
     ahead: Ahead,
     x: &[[u16; GROUP]],
-    outputs: &mut TileOutputs,
+    outputs: &mut [TileOutputs],
 ) {
-    let panel = panel.as_chunks::<BF16_GROUP>().0;
-    // Two arrays and not an array of two: the compiler has to see which one a line uses to
-    // keep them in registers.
-    let (mut even, mut odd) = ([_mm512_setzero_ps(); R], [_mm512_setzero_ps(); R]);
-    for (g, (group, x)) in panel.iter().zip(x.as_chunks::<R>().0).enumerate() {
+    let groups = panel.as_chunks::<BF16_GROUP>().0;
+    let mut sums = [_mm512_setzero_ps(); R];
+    for (g, (x, group)) in x.as_chunks::<R>().0.iter().zip(groups).enumerate() {
         ahead.fetch::<R>(g);
-        for (j, [first, second]) in group.as_chunks::<64>().0.as_chunks::<2>().0.iter().enumerate()
-        {
-            let weights = bits(line(first));
+        for (j, weights) in group.as_chunks::<64>().0.iter().enumerate() {
+            let weights = bits(line(weights));
             for r in 0..R {
-                even[r] = _mm512_dpbf16_ps(even[r], pair(&x[r], 2 * j), weights);
-            }
-            let weights = bits(line(second));
-            for r in 0..R {
-                odd[r] = _mm512_dpbf16_ps(odd[r], pair(&x[r], 2 * j + 1), weights);
+                sums[r] = _mm512_dpbf16_ps(sums[r], pair(&x[r], j), weights);
             }
         }
     }
-    let sums: [__m512; R] = std::array::from_fn(|r| _mm512_add_ps(even[r], odd[r]));
-    store(&sums, outputs);
+    store(&sums, &mut outputs[0]);
+}
+
+/// Two panels share the broadcasts of activations: with one, loads and not products would
+/// set the pace. (Two arrays of sums and not an array of two: the compiler would not keep
+/// it in registers.)
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn bf16_pair<const R: usize>(
+    panels: [&[u8]; 2],
+    ahead: Ahead,
+    x: &[[u16; GROUP]],
+    outputs: &mut [TileOutputs],
+) {
+    let left = panels[0].as_chunks::<BF16_GROUP>().0;
+    let right = panels[1].as_chunks::<BF16_GROUP>().0;
+    let (mut left_sums, mut right_sums) = ([_mm512_setzero_ps(); R], [_mm512_setzero_ps(); R]);
+    for (g, (x, (left, right))) in x.as_chunks::<R>().0.iter().zip(left.iter().zip(right)).enumerate()
+    {
+        ahead.fetch::<R>(g);
+        let lines = left.as_chunks::<64>().0.iter().zip(right.as_chunks::<64>().0);
+        for (j, (left, right)) in lines.enumerate() {
+            let (left, right) = (bits(line(left)), bits(line(right)));
+            for r in 0..R {
+                let x = pair(&x[r], j);
+                left_sums[r] = _mm512_dpbf16_ps(left_sums[r], x, left);
+                right_sums[r] = _mm512_dpbf16_ps(right_sums[r], x, right);
+            }
+        }
+    }
+    store(&left_sums, &mut outputs[0]);
+    store(&right_sums, &mut outputs[1]);
 }

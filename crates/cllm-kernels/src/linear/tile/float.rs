@@ -37,13 +37,13 @@ trait Kind {
     type X: Copy;
     const GROUP_BYTES: usize;
 
-    /// Adds one line to a chain of each row. `x` points to the line's first activation of
+    /// Adds one line to the sum of each row. `x` points to the line's first activation of
     /// the first row, `step` elements before that of the next.
     ///
     /// # Safety
     /// As for [`Simd`]; the pointers are valid for what is read.
     unsafe fn line<S: Simd, const R: usize>(
-        chains: &mut [S::V; R],
+        sums: &mut [S::V; R],
         w: *const u8,
         x: *const Self::X,
         step: usize,
@@ -61,7 +61,7 @@ impl Kind for F32 {
 
     #[inline(always)]
     unsafe fn line<S: Simd, const R: usize>(
-        chains: &mut [S::V; R],
+        sums: &mut [S::V; R],
         w: *const u8,
         x: *const f32,
         step: usize,
@@ -69,8 +69,8 @@ impl Kind for F32 {
         // SAFETY: the caller's promise.
         unsafe {
             let w = S::load(w.cast());
-            for (r, chain) in chains.iter_mut().enumerate() {
-                *chain = S::mul_add(S::splat(*x.add(r * step)), w, *chain);
+            for (r, sum) in sums.iter_mut().enumerate() {
+                *sum = S::mul_add(S::splat(*x.add(r * step)), w, *sum);
             }
         }
     }
@@ -85,7 +85,7 @@ impl Kind for Bf16 {
 
     #[inline(always)]
     unsafe fn line<S: Simd, const R: usize>(
-        chains: &mut [S::V; R],
+        sums: &mut [S::V; R],
         w: *const u8,
         x: *const u16,
         step: usize,
@@ -94,19 +94,18 @@ impl Kind for Bf16 {
         unsafe {
             let [first, second] = S::load_bf16_pairs(w.cast());
             let wide = |x: u16| S::splat(f32::from_bits(u32::from(x) << 16));
-            for (r, chain) in chains.iter_mut().enumerate() {
+            for (r, sum) in sums.iter_mut().enumerate() {
                 let x = x.add(r * step);
-                *chain = S::mul_add(wide(*x.add(1)), second, *chain);
-                *chain = S::mul_add(wide(*x), first, *chain);
+                *sum = S::mul_add(wide(*x.add(1)), second, *sum);
+                *sum = S::mul_add(wide(*x), first, *sum);
             }
         }
     }
 }
 
-/// Rows whose chains fit the registers: two chains a row, of one register of 32 (AVX-512)
-/// or of two of 16 (AVX2).
+/// Rows whose sums, of two registers each, fit the sixteen of AVX2 with weights.
 #[cfg(target_arch = "x86_64")]
-const NARROW: usize = 3;
+const NARROW: usize = 6;
 
 fn run<K: Kind>(
     isa: Isa,
@@ -178,21 +177,16 @@ impl<K: Kind, const R: usize> Job for Tile<K, R> {
     unsafe fn run<S: Simd>(self) {
         // SAFETY: groups, lines and rows stay within the shapes.
         unsafe {
-            // Two arrays and not an array of two: the compiler has to see which one a line
-            // uses to keep them in registers.
-            let (mut even, mut odd) = ([S::splat(0.0); R], [S::splat(0.0); R]);
+            let mut sums = [S::splat(0.0); R];
             let (mut w, mut x) = (self.panel, self.x);
             for _ in 0..self.groups {
-                for line in (0..GROUP / K::INPUTS).step_by(2) {
-                    let (w, x) = (w.add(64 * line), x.add(line * K::INPUTS));
-                    K::line::<S, R>(&mut even, w, x, GROUP);
-                    K::line::<S, R>(&mut odd, w.add(64), x.add(K::INPUTS), GROUP);
+                for line in 0..GROUP / K::INPUTS {
+                    K::line::<S, R>(&mut sums, w.add(64 * line), x.add(line * K::INPUTS), GROUP);
                 }
                 w = w.add(K::GROUP_BYTES);
                 x = x.add(self.step * GROUP);
             }
-            for r in 0..R {
-                let sum = S::mul_add(even[r], S::splat(1.0), odd[r]);
+            for (r, &sum) in sums.iter().enumerate() {
                 S::store(self.out.add(r * PANEL), sum);
             }
         }

@@ -11,14 +11,12 @@
 //! The integer sums are exact, so any instruction set may compute them in any order; the
 //! two lines above are the only rounding and are the same everywhere.
 //!
-//! **bf16.** Pair j of the inputs, (2j, 2j + 1), is added to chain j mod 2 as the AVX-512
-//! instruction does it: `c = fma(x[2j+1], w[2j+1], c)`, then `c = fma(x[2j], w[2j], c)`.
-//! The output is the sum of both chains. Other paths do the same with two multiply-adds;
-//! only sums below the smallest normal number (1e-38), which the instruction takes for
-//! zero, could tell them apart.
+//! **bf16.** Pairs (2j, 2j + 1) of the inputs are added in ascending order as the AVX-512
+//! instruction does it: `y = fma(x[2j+1], w[2j+1], y)`, then `y = fma(x[2j], w[2j], y)`.
+//! Other paths do the same with two multiply-adds; only sums below the smallest normal
+//! number (1e-38), which the instruction takes for zero, could tell them apart.
 //!
-//! **f32.** Input k is added to chain k mod 2 by one multiply-add; the output is the sum
-//! of both chains.
+//! **f32.** `y = fma(x[k], w[k], y)`, inputs ascending.
 //!
 //! So a row's result has the same bits on every path, in every tile.
 
@@ -77,11 +75,12 @@ struct Ahead {
 }
 
 impl Ahead {
-    /// The part of `tile`, one of `tiles`, in the panel `next`.
-    fn new(panels: &Panels, next: usize, groups: usize, (tile, tiles): (usize, usize)) -> Self {
-        let lines = (panels.panel_bytes() / groups / 64).div_ceil(tiles);
-        let skip = 64 * lines * groups * tile;
-        if next >= panels.len() || skip >= panels.panel_bytes() {
+    /// The part of `tile`, one of `tiles`, in `count` panels from `next` on.
+    fn new(panels: &Panels, next: usize, count: usize, (tile, tiles): (usize, usize)) -> Self {
+        let bytes = count * panels.panel_bytes();
+        let lines = (bytes / panels.groups() / 64).div_ceil(tiles);
+        let skip = 64 * lines * panels.groups() * tile;
+        if next >= panels.len() || skip >= bytes {
             return Self { start: std::ptr::null(), lines: 0 };
         }
         Self { start: panels.panel(next).as_ptr().wrapping_add(skip), lines }
@@ -106,49 +105,63 @@ impl Ahead {
     }
 }
 
-/// Computes a panel for a tile; the outputs of its rows are the first of `outputs`. Panel
-/// `panel + stride` will be next.
+/// Panels that are computed together.
+pub(super) const PAIR: usize = 2;
+
+/// Computes one or two consecutive panels, from `first` on, for a tile; the outputs of its
+/// rows are the first of each of `outputs`. The panels from `first + stride` on will be next.
 pub(super) fn run(
     isa: Isa,
     panels: &Panels,
-    (panel, stride): (usize, usize),
+    (first, stride): (usize, usize),
     activations: &Activations,
     tile: usize,
-    outputs: &mut TileOutputs,
+    outputs: &mut [TileOutputs],
 ) {
-    let weights = panels.panel(panel);
     let groups = activations.groups();
     assert_eq!(groups, panels.groups(), "inputs of the layer");
     let tiles = activations.tiles();
     let rows = tiles.rows(tile);
     let range = rows.start * groups..rows.end * groups;
-    let ahead = Ahead::new(panels, panel + stride, groups, (tile, tiles.len()));
-    match (activations.store(), panels.format()) {
-        (Store::F32(values), Format::F32) => {
-            float::run_f32(isa, weights, &values[range], rows.len(), outputs);
+    let part = (tile, tiles.len());
+    #[cfg(target_arch = "x86_64")]
+    if let (Store::Bf16(values), true) = (activations.store(), isa.has_avx512_bf16()) {
+        assert_eq!(panels.format(), Format::Bf16, "activations are for");
+        // A single tile waits for weights, and one run of memory is read faster than two.
+        let pair = outputs.len() == PAIR && tiles.len() > 1;
+        let step = if pair { PAIR } else { 1 };
+        for (panel, outputs) in (first..).step_by(step).zip(outputs.chunks_mut(step)) {
+            let weights = (panels.panel(panel), pair.then(|| panels.panel(panel + 1)));
+            let ahead = Ahead::new(panels, panel + stride, step, part);
+            let values = &values[range.clone()];
+            avx512::run_bf16(isa, weights, ahead, values, rows.len(), outputs);
         }
-        (Store::Bf16(values), Format::Bf16) => {
-            let values = &values[range];
-            #[cfg(target_arch = "x86_64")]
-            if isa.has_avx512_bf16() {
-                return avx512::run_bf16(isa, weights, ahead, values, rows.len(), outputs);
+        return;
+    }
+    for (panel, outputs) in (first..).zip(outputs) {
+        let weights = panels.panel(panel);
+        let ahead = Ahead::new(panels, panel + stride, 1, part);
+        match (activations.store(), panels.format()) {
+            (Store::F32(values), Format::F32) => {
+                float::run_f32(isa, weights, &values[range.clone()], rows.len(), outputs);
             }
-            float::run_bf16(isa, weights, values, rows.len(), outputs);
-        }
-        (Store::Eight(eight), format @ (Format::W8 | Format::W4)) => {
-            let tile = EightTile::new(eight, range, rows.len());
-            #[cfg(target_arch = "x86_64")]
-            {
+            (Store::Bf16(values), Format::Bf16) => {
+                float::run_bf16(isa, weights, &values[range.clone()], rows.len(), outputs);
+            }
+            (Store::Eight(eight), format @ (Format::W8 | Format::W4)) => {
+                let tile = EightTile::new(eight, range.clone(), rows.len());
+                #[cfg(target_arch = "x86_64")]
                 if isa.has_avx512() {
-                    return avx512::run_integers(isa, format, weights, ahead, tile, outputs);
+                    avx512::run_integers(isa, format, weights, ahead, tile, outputs);
+                    continue;
+                } else if isa.has_avx2() {
+                    avx2::run(isa, format, weights, tile, outputs);
+                    continue;
                 }
-                if isa.has_avx2() {
-                    return avx2::run(isa, format, weights, tile, outputs);
-                }
+                let _ = ahead;
+                portable::run(format, weights, tile, outputs);
             }
-            let _ = ahead;
-            portable::run(format, weights, tile, outputs);
+            (_, format) => panic!("activations were made for another format than {format}"),
         }
-        (_, format) => panic!("activations were made for another format than {format}"),
     }
 }
