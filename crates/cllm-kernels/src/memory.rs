@@ -7,7 +7,7 @@
 #![expect(unsafe_code, reason = "hands out disjoint parts of a map")]
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 /// A cache line.
 const LINE: usize = 64;
@@ -37,8 +37,9 @@ unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
 
-/// The map that is being handed out, and how much of it has been.
-static CURRENT: Mutex<Option<(Arc<Chunk>, usize)>> = Mutex::new(None);
+/// The map that is being handed out, and how much of it has been. It goes when the last of
+/// its lines does.
+static CURRENT: Mutex<(Weak<Chunk>, usize)> = Mutex::new((Weak::new(), 0));
 
 impl std::fmt::Debug for Lines {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -66,15 +67,16 @@ impl Lines {
     pub(crate) fn zeros(len: usize) -> Self {
         let size = len.next_multiple_of(LINE);
         let mut current = CURRENT.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((chunk, used)) = &mut *current
+        let (chunk, used) = &mut *current;
+        if let Some(chunk) = chunk.upgrade()
             && chunk.size - *used >= size
         {
             let start = *used;
             *used += size;
-            return Self { chunk: Arc::clone(chunk), start, len };
+            return Self { chunk, start, len };
         }
         let chunk = Chunk::new(size.max(CHUNK));
-        *current = Some((Arc::clone(&chunk), size));
+        *current = (Arc::downgrade(&chunk), size);
         Self { chunk, start: 0, len }
     }
 }

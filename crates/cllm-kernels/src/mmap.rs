@@ -36,6 +36,29 @@ impl MappedFile {
     }
 }
 
+impl MappedFile {
+    /// Tells the system that these bytes of the map will not be needed soon, so that they
+    /// stop counting as memory in use. They are read from the file again if they are.
+    pub fn release(&self, bytes: &[u8]) {
+        #[cfg(unix)]
+        if let Some(map) = &self.0 {
+            let (start, len) = (bytes.as_ptr().addr(), bytes.len());
+            let offset = start.wrapping_sub(map.as_ptr().addr());
+            if len > 0 && offset < map.len() && len <= map.len() - offset {
+                // SAFETY: the map is of a file, shared and read-only: dropping its pages
+                // loses nothing, and the next access brings the same bytes.
+                #[expect(unsafe_code, reason = "the hint is unsafe for private maps")]
+                // A hint: where it is refused, nothing is lost.
+                let _ = unsafe {
+                    map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset, len)
+                };
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = bytes;
+    }
+}
+
 impl Deref for MappedFile {
     type Target = [u8];
 

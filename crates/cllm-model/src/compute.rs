@@ -48,7 +48,9 @@ impl Compute {
             {
                 Format::Bf16
             }
-            Self::Auto if !is_head && parts.iter().all(|p| p.has_integers(Format::W4)) => Format::W4,
+            Self::Auto if !is_head && parts.iter().all(|p| p.has_integers(Format::W4)) => {
+                Format::W4
+            }
             Self::Auto => Format::W8,
         }
     }

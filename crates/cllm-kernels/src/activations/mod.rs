@@ -200,7 +200,11 @@ impl Tiles {
     fn around(self, row: usize) -> Range<usize> {
         let (short, longer) = (self.rows / self.count, self.rows % self.count);
         let in_longer = longer * (short + 1);
-        self.rows(if row < in_longer { row / (short + 1) } else { longer + (row - in_longer) / short })
+        self.rows(if row < in_longer {
+            row / (short + 1)
+        } else {
+            longer + (row - in_longer) / short
+        })
     }
 }
 

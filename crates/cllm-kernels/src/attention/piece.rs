@@ -10,12 +10,12 @@ use std::ops::Range;
 
 use half::f16;
 
-use crate::simd::{Element, Simd};
 use super::span::{Side, Span, common};
 use super::tile::{ScoreTile, Softmax, TILE, ValueTile};
 use super::{HeadShape, Query};
 use crate::kv::{BLOCK, Data, Head};
 use crate::lanes::{self, LANES, Lanes};
+use crate::simd::{Element, Simd};
 
 /// Runs `$job` with the constant `$q` equal to `$count`, which is 1 to 6.
 macro_rules! by_count {

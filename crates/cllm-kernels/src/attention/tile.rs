@@ -5,10 +5,10 @@
 //! does not depend on the tile it is computed in.
 #![expect(unsafe_code, reason = "raw loads and stores in the inner loops")]
 
-use crate::simd::{Element, Job, Simd};
 use crate::kv::BLOCK;
 use crate::lanes::Lanes;
 use crate::math::exp_not_positive;
+use crate::simd::{Element, Job, Simd};
 
 /// Queries that a register tile holds: with four vectors of keys, 24 accumulators of the
 /// 32 registers of AVX-512; with one vector (two registers), 12 of the 16 of AVX2.

@@ -27,8 +27,8 @@ impl Best {
     /// The better of two.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        let better = other.value > self.value
-            || (other.value == self.value && other.index < self.index);
+        let better =
+            other.value > self.value || (other.value == self.value && other.index < self.index);
         let Self { index, value, .. } = if better { other } else { self };
         Self { index, value, nan: self.nan || other.nan }
     }
@@ -61,8 +61,7 @@ multiversion! {
     /// Takes in one panel's outputs of some rows. Panels come in ascending order.
     fn offer(bests: &mut [LaneBest], panel: u32, rows: &[PanelOutputs]) {
         for (best, row) in bests.iter_mut().zip(rows) {
-            for lane in 0..PANEL {
-                let value = row[lane];
+            for (lane, &value) in row.iter().enumerate() {
                 best.magnitude[lane] = best.magnitude[lane].max(value.to_bits() & 0x7fff_ffff);
                 let better = value > best.value[lane];
                 best.value[lane] = if better { value } else { best.value[lane] };

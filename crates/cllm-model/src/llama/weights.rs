@@ -95,6 +95,9 @@ impl Weights {
     }
 }
 
+/// While a matrix is packed, rows this far behind stop counting as memory in use.
+const BEHIND: usize = 2048;
+
 /// One tensor of a packed matrix.
 struct Part {
     name: String,
@@ -213,17 +216,27 @@ impl<'a> Reader<'a> {
             }
             (&tensors[part], stored_row(output, parts[part].rotary, layout))
         };
+        // What was read a while ago is no longer needed: the packed copy replaces it.
+        let release = |tensor: &TensorView<'_>, stored: usize| {
+            if stored.is_multiple_of(BEHIND) && stored >= 2 * BEHIND {
+                self.checkpoint.release(tensor, stored - 2 * BEHIND..stored - BEHIND);
+            }
+        };
         let float = |output: usize, row: &mut [f32]| {
             let (tensor, stored) = find(output);
+            release(tensor, stored);
             tensor.read_f32(stored..stored + 1, row);
         };
         let integers = |output: usize, row: Integers<'_>| {
             let (tensor, stored) = find(output);
+            release(tensor, stored);
             tensor.read_integers(stored, row);
         };
         let as_stored = tensors.iter().all(|tensor| tensor.has_integers(format));
         let source = if as_stored { Source::Integers(&integers) } else { Source::Float(&float) };
-        Ok(pack(format, self.pool, &source))
+        let packed = pack(format, self.pool, &source);
+        tensors.iter().for_each(|tensor| self.checkpoint.release(tensor, 0..tensor.rows()));
+        Ok(packed)
     }
 
     /// The parts' vectors, one after another.

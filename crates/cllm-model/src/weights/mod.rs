@@ -176,6 +176,16 @@ impl Checkpoint {
         place.map(|&i| self.view(&self.infos()[i]))
     }
 
+    /// Says that rows of a tensor have been read: their part of the file need not stay in
+    /// memory.
+    pub fn release(&self, tensor: &TensorView<'_>, rows: Range<usize>) {
+        let bytes = tensor.row_bytes(rows);
+        match &self.format {
+            Format::Gguf(gguf) => gguf.release(bytes),
+            Format::Folder(folder) => folder.files.iter().for_each(|file| file.release(bytes)),
+        }
+    }
+
     /// How the rows of the query and key projections are ordered.
     pub fn rotary_layout(&self) -> RotaryLayout {
         match &self.format {

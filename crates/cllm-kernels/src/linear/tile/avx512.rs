@@ -245,7 +245,8 @@ fn bf16_pair<const R: usize>(
     let left = panels[0].as_chunks::<BF16_GROUP>().0;
     let right = panels[1].as_chunks::<BF16_GROUP>().0;
     let (mut left_sums, mut right_sums) = ([_mm512_setzero_ps(); R], [_mm512_setzero_ps(); R]);
-    for (g, (x, (left, right))) in x.as_chunks::<R>().0.iter().zip(left.iter().zip(right)).enumerate()
+    for (g, (x, (left, right))) in
+        x.as_chunks::<R>().0.iter().zip(left.iter().zip(right)).enumerate()
     {
         ahead.fetch::<R>(g);
         let lines = left.as_chunks::<64>().0.iter().zip(right.as_chunks::<64>().0);

@@ -65,6 +65,11 @@ impl Gguf {
         Ok(gguf)
     }
 
+    /// Says that these bytes of the file need not stay in memory.
+    pub(super) fn release(&self, bytes: &[u8]) {
+        self.map.release(bytes);
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
