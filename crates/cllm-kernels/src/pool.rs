@@ -29,7 +29,7 @@ const SPINS: usize = 2_000;
 
 /// How many ranges per thread a step is cut into: few enough for counting to stay cheap,
 /// enough for threads to end at about the same time.
-const PIECES_PER_THREAD: usize = 8;
+const PIECES_PER_THREAD: usize = 6;
 
 /// One step, shared with the workers while it is open.
 struct Step<'a> {

@@ -232,9 +232,14 @@ impl Writer<'_> {
         let tile = self.tiles.around(row);
         let step = tile.len();
         let place = tile.start * self.groups + (row - tile.start);
-        for (g, x) in x.iter().enumerate() {
-            // SAFETY: places of different groups and rows are different.
-            unsafe { self.store.write(isa, place + g * step, std::slice::from_ref(x)) };
+        // SAFETY: places of different rows are different.
+        unsafe {
+            if step == 1 {
+                return self.store.write(isa, place, x);
+            }
+            for (g, x) in x.iter().enumerate() {
+                self.store.write(isa, place + g * step, std::slice::from_ref(x));
+            }
         }
     }
 

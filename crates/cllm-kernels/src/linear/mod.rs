@@ -15,6 +15,7 @@ mod panel;
 mod swiglu;
 mod tile;
 
+use std::cell::RefCell;
 use std::fmt;
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ use crate::isa::Isa;
 use crate::pool::Pool;
 use crate::shared::Shared;
 use panel::{PANEL, Panels};
-use tile::{PAIR, PanelOutputs};
+use tile::{PAIR, PanelOutputs, Tile, TileOutputs};
 
 pub use argmax::Best;
 pub use load::{Integers, Source};
@@ -184,23 +185,33 @@ impl Linear {
         panels: Range<usize>,
         mut sink: impl FnMut(usize, usize, &[PanelOutputs]),
     ) {
-        let mut outputs = <[tile::TileOutputs; PAIR]>::default();
         let tiles = x.tiles().len();
-        let chunk = if tiles <= FEW_TILES { PAIR } else { PAIR * CHUNK };
-        for first in panels.clone().step_by(chunk) {
-            for tile in 0..tiles {
-                let rows = x.tiles().rows(tile);
-                let end = panels.end.min(first + chunk);
-                for pair in (first..end).step_by(PAIR) {
-                    let outputs = &mut outputs[..PAIR.min(end - pair)];
-                    tile::run(isa, &self.panels, (pair, chunk), x, tile, outputs);
-                    for (panel, outputs) in (pair..).zip(outputs) {
-                        sink(panel, rows.start, &outputs[..rows.len()]);
+        let chunk = match tiles {
+            1 => panels.len().next_multiple_of(PAIR),
+            2..=FEW_TILES => PAIR,
+            _ => PAIR * CHUNK,
+        };
+        OUTPUTS.with_borrow_mut(|outputs| {
+            for first in panels.clone().step_by(chunk) {
+                for tile in 0..tiles {
+                    let tile = Tile::new(isa, &self.panels, x, tile);
+                    let end = panels.end.min(first + chunk);
+                    for pair in (first..end).step_by(PAIR) {
+                        let outputs = &mut outputs[..PAIR.min(end - pair)];
+                        tile.run(pair, if tiles == 1 { PAIR } else { chunk }, outputs);
+                        for (panel, outputs) in (pair..).zip(outputs) {
+                            sink(panel, tile.rows().start, &outputs[..tile.rows().len()]);
+                        }
                     }
                 }
             }
-        }
+        });
     }
+}
+
+thread_local! {
+    /// Where a pair of panels leaves its outputs.
+    static OUTPUTS: RefCell<[TileOutputs; PAIR]> = RefCell::default();
 }
 
 #[cfg(test)]

@@ -50,6 +50,7 @@ impl Format {
 #[derive(Debug)]
 pub(super) struct Panels {
     format: Format,
+    len: usize,
     groups: usize,
     lines: Lines,
 }
@@ -58,7 +59,7 @@ impl Panels {
     /// All-zero panels for `outputs` outputs of `inputs` inputs.
     pub(super) fn zeros(format: Format, outputs: usize, inputs: usize) -> Self {
         let lines = Lines::zeros(bytes_for(format, outputs, inputs));
-        Self { format, groups: inputs.div_ceil(GROUP), lines }
+        Self { format, len: outputs.div_ceil(PANEL), groups: inputs.div_ceil(GROUP), lines }
     }
 
     pub(super) fn format(&self) -> Format {
@@ -71,7 +72,12 @@ impl Panels {
 
     /// Number of panels.
     pub(super) fn len(&self) -> usize {
-        self.lines.len() / self.panel_bytes()
+        self.len
+    }
+
+    /// Cache lines of a group.
+    pub(super) fn group_lines(&self) -> usize {
+        self.format.group_bytes() / 64
     }
 
     /// Bytes of all panels.

@@ -5,13 +5,30 @@
 //! of results and writes it as activations for the next layer: gates and ups are never
 //! stored, and one parallel step does it all.
 
+use std::cell::RefCell;
+
 use super::panel::PANEL;
-use super::tile::PAIR;
-use super::{Format, Integers, Linear, Source, tile};
+use super::tile::{PAIR, PanelOutputs, Tile, TileOutputs};
+use super::{Format, Integers, Linear, Source};
 use crate::activation::silu_times;
 use crate::activations::{Activations, GROUP, TILE_ROWS};
 use crate::isa::Isa;
 use crate::pool::Pool;
+
+/// Halves of a group.
+const COLUMNS: usize = GROUP / PANEL;
+
+/// What a thread works in.
+#[derive(Default)]
+struct Scratch {
+    /// A gate and an up panel for each half of a group; beyond the width they are zero.
+    values: [[TileOutputs; PAIR]; COLUMNS],
+    results: [[f32; GROUP]; TILE_ROWS],
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
 
 /// Gate and up projections, packed as one matrix.
 #[derive(Debug)]
@@ -87,45 +104,50 @@ impl SwiGlu {
         format: Format,
         out: &mut Activations,
     ) {
-        const COLUMNS: usize = GROUP / PANEL;
+        if x.rows() == 0 {
+            return out.reset(format, 0, self.width);
+        }
         assert_eq!(x.inputs(), self.linear.inputs(), "elements of a layer");
         out.reset(format, x.rows(), self.width);
         let groups = out.groups();
         let out = out.writer();
         let panels = self.linear.outputs() / PANEL;
         pool.run_ranges(groups, 1, &|range| {
-            // A gate and an up panel for each half of a group; beyond the width they stay
-            // zero.
-            let mut values = [[[[0.0; PANEL]; TILE_ROWS]; PAIR]; COLUMNS];
-            let mut results = [[0.0; GROUP]; TILE_ROWS];
-            for group in range {
-                for tile in 0..x.tiles().len() {
-                    for (c, values) in values.iter_mut().enumerate() {
-                        let panel = PAIR * (COLUMNS * group + c);
-                        if panel < panels {
-                            let at = (panel, PAIR * COLUMNS);
-                            tile::run(isa, &self.linear.panels, at, x, tile, values);
-                            self.add_bias(panel, values.as_flattened_mut());
-                        } else {
-                            *values = Default::default();
+            SCRATCH.with_borrow_mut(|Scratch { values, results }| {
+                // A single tile stays the same for all groups.
+                let tiles = x.tiles().len();
+                let make = |tile| Tile::new(isa, &self.linear.panels, x, tile);
+                let mut tile = make(0);
+                for group in range {
+                    for index in 0..tiles {
+                        if tiles > 1 {
+                            tile = make(index);
+                        }
+                        for (c, values) in values.iter_mut().enumerate() {
+                            let panel = PAIR * (COLUMNS * group + c);
+                            if panel < panels {
+                                tile.run(panel, PAIR * COLUMNS, values);
+                                self.add_bias(panel, values.as_flattened_mut());
+                            } else {
+                                *values = Default::default();
+                            }
+                        }
+                        let [[gate, up], [gate2, up2]] = &*values;
+                        let results = &mut results[..tile.rows().len()];
+                        silu_times(isa, [gate, gate2], [up, up2], results);
+                        // SAFETY: each thread writes groups of its own.
+                        #[expect(unsafe_code, reason = "threads write groups of their own")]
+                        unsafe {
+                            out.write_rows(isa, index, group, results);
                         }
                     }
-                    let rows = x.tiles().rows(tile);
-                    let [[gate, up], [gate2, up2]] = &values;
-                    let results = &mut results[..rows.len()];
-                    silu_times(isa, [gate, gate2], [up, up2], results);
-                    // SAFETY: each thread writes groups of its own.
-                    #[expect(unsafe_code, reason = "threads write groups of their own")]
-                    unsafe {
-                        out.write_rows(isa, tile, group, results);
-                    }
                 }
-            }
+            });
         });
     }
 
     /// Adds the biases of a pair of panels, of which each has the same number of `rows`.
-    fn add_bias(&self, panel: usize, rows: &mut [tile::PanelOutputs]) {
+    fn add_bias(&self, panel: usize, rows: &mut [PanelOutputs]) {
         if let Some(bias) = &self.linear.bias {
             let bias = bias[panel * PANEL..].chunks_exact(PANEL);
             for (rows, bias) in rows.chunks_exact_mut(TILE_ROWS).zip(bias) {

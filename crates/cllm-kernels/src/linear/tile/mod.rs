@@ -27,6 +27,8 @@ mod avx512;
 mod float;
 mod portable;
 
+use std::ops::Range;
+
 use super::Format;
 use super::panel::{PANEL, Panels};
 use crate::Isa;
@@ -49,7 +51,7 @@ struct EightTile<'a> {
 }
 
 impl<'a> EightTile<'a> {
-    fn new(eight: &'a Eight, range: std::ops::Range<usize>, rows: usize) -> Self {
+    fn new(eight: &'a Eight, range: Range<usize>, rows: usize) -> Self {
         Self {
             rows,
             values: &eight.values[range.clone()],
@@ -77,8 +79,9 @@ struct Ahead {
 impl Ahead {
     /// The part of `tile`, one of `tiles`, in `count` panels from `next` on.
     fn new(panels: &Panels, next: usize, count: usize, (tile, tiles): (usize, usize)) -> Self {
+        let lines = count * panels.group_lines();
         let bytes = count * panels.panel_bytes();
-        let lines = (bytes / panels.groups() / 64).div_ceil(tiles);
+        let lines = if tiles == 1 { lines } else { lines.div_ceil(tiles) };
         let skip = 64 * lines * panels.groups() * tile;
         if next >= panels.len() || skip >= bytes {
             return Self { start: std::ptr::null(), lines: 0 };
@@ -108,57 +111,93 @@ impl Ahead {
 /// Panels that are computed together.
 pub(super) const PAIR: usize = 2;
 
-/// Computes one or two consecutive panels, from `first` on, for a tile; the outputs of its
-/// rows are the first of each of `outputs`. The panels from `first + stride` on will be next.
-pub(super) fn run(
+/// A tile of rows on its way over the panels of a layer.
+pub(super) struct Tile<'a> {
     isa: Isa,
-    panels: &Panels,
-    (first, stride): (usize, usize),
-    activations: &Activations,
-    tile: usize,
-    outputs: &mut [TileOutputs],
-) {
-    let groups = activations.groups();
-    assert_eq!(groups, panels.groups(), "inputs of the layer");
-    let tiles = activations.tiles();
-    let rows = tiles.rows(tile);
-    let range = rows.start * groups..rows.end * groups;
-    let part = (tile, tiles.len());
+    panels: &'a Panels,
+    activations: &'a Activations,
+    /// Which tile of how many.
+    part: (usize, usize),
+    rows: Range<usize>,
+    /// The tile's places in the activations.
+    range: Range<usize>,
+}
+
+impl<'a> Tile<'a> {
+    /// Tile number `tile` of some activations.
+    pub(super) fn new(
+        isa: Isa,
+        panels: &'a Panels,
+        activations: &'a Activations,
+        tile: usize,
+    ) -> Self {
+        let groups = activations.groups();
+        assert_eq!(groups, panels.groups(), "inputs of the layer");
+        let tiles = activations.tiles();
+        let rows = tiles.rows(tile);
+        let range = rows.start * groups..rows.end * groups;
+        Self { isa, panels, activations, part: (tile, tiles.len()), rows, range }
+    }
+
+    /// Its rows.
+    pub(super) fn rows(&self) -> Range<usize> {
+        self.rows.clone()
+    }
+
+    /// Computes one or two consecutive panels, from `first` on; the outputs of the tile's
+    /// rows are the first of each of `outputs`. The panels from `first + stride` on will be
+    /// next.
+    pub(super) fn run(&self, first: usize, stride: usize, outputs: &mut [TileOutputs]) {
+        #[cfg(target_arch = "x86_64")]
+        if let (Store::Bf16(values), true) = (self.activations.store(), self.isa.has_avx512_bf16())
+        {
+            return self.run_bf16(&values[self.range.clone()], first, stride, outputs);
+        }
+        for (panel, outputs) in (first..).zip(outputs) {
+            self.one(panel, panel + stride, outputs);
+        }
+    }
+
     #[cfg(target_arch = "x86_64")]
-    if let (Store::Bf16(values), true) = (activations.store(), isa.has_avx512_bf16()) {
-        assert_eq!(panels.format(), Format::Bf16, "activations are for");
+    fn run_bf16(
+        &self,
+        values: &[[u16; GROUP]],
+        first: usize,
+        stride: usize,
+        outputs: &mut [TileOutputs],
+    ) {
+        assert_eq!(self.panels.format(), Format::Bf16, "format of the activations");
         // A single tile waits for weights, and one run of memory is read faster than two.
-        let pair = outputs.len() == PAIR && tiles.len() > 1;
+        let pair = outputs.len() == PAIR && self.part.1 > 1;
         let step = if pair { PAIR } else { 1 };
         for (panel, outputs) in (first..).step_by(step).zip(outputs.chunks_mut(step)) {
-            let weights = (panels.panel(panel), pair.then(|| panels.panel(panel + 1)));
-            let ahead = Ahead::new(panels, panel + stride, step, part);
-            let values = &values[range.clone()];
-            avx512::run_bf16(isa, weights, ahead, values, rows.len(), outputs);
+            let weights = (self.panels.panel(panel), pair.then(|| self.panels.panel(panel + 1)));
+            let ahead = Ahead::new(self.panels, panel + stride, step, self.part);
+            avx512::run_bf16(self.isa, weights, ahead, values, self.rows.len(), outputs);
         }
-        return;
     }
-    for (panel, outputs) in (first..).zip(outputs) {
-        let weights = panels.panel(panel);
-        let ahead = Ahead::new(panels, panel + stride, 1, part);
-        match (activations.store(), panels.format()) {
+
+    /// One panel; `next` is the one to be fetched in the meantime.
+    fn one(&self, panel: usize, next: usize, outputs: &mut TileOutputs) {
+        let (isa, weights) = (self.isa, self.panels.panel(panel));
+        let (range, rows) = (self.range.clone(), self.rows.len());
+        match (self.activations.store(), self.panels.format()) {
             (Store::F32(values), Format::F32) => {
-                float::run_f32(isa, weights, &values[range.clone()], rows.len(), outputs);
+                float::run_f32(isa, weights, &values[range], rows, outputs);
             }
             (Store::Bf16(values), Format::Bf16) => {
-                float::run_bf16(isa, weights, &values[range.clone()], rows.len(), outputs);
+                float::run_bf16(isa, weights, &values[range], rows, outputs);
             }
             (Store::Eight(eight), format @ (Format::W8 | Format::W4)) => {
-                let tile = EightTile::new(eight, range.clone(), rows.len());
+                let tile = EightTile::new(eight, range, rows);
                 #[cfg(target_arch = "x86_64")]
                 if isa.has_avx512() {
-                    avx512::run_integers(isa, format, weights, ahead, tile, outputs);
-                    continue;
+                    let ahead = Ahead::new(self.panels, next, 1, self.part);
+                    return avx512::run_integers(isa, format, weights, ahead, tile, outputs);
                 } else if isa.has_avx2() {
-                    avx2::run(isa, format, weights, tile, outputs);
-                    continue;
+                    return avx2::run(isa, format, weights, tile, outputs);
                 }
-                let _ = ahead;
+                let _ = next;
                 portable::run(format, weights, tile, outputs);
             }
             (_, format) => panic!("activations were made for another format than {format}"),
