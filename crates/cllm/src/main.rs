@@ -6,6 +6,7 @@
 //! standard error is for people.
 
 mod answer_text;
+mod arithmetic;
 mod bandwidth;
 mod cli;
 mod colour;

@@ -265,7 +265,12 @@ fn bench_forward_times_every_row_count() {
     let results = report["results"].as_array().unwrap();
     let rows: Vec<_> = results.iter().map(|result| result["rows"].as_u64().unwrap()).collect();
     assert_eq!(rows, [1, 4]);
-    assert!(results.iter().all(|result| result["median_ms"].as_f64().unwrap() > 0.0));
+    for result in results {
+        assert!(result["median_ms"].as_f64().unwrap() > 0.0);
+        assert!(result["roofline"].as_f64().unwrap() > 0.0);
+        assert!(["memory", "arithmetic"].contains(&result["bound"].as_str().unwrap()));
+    }
+    assert!(report["settings"]["giga_operations_per_second"]["f32"].as_f64().unwrap() > 0.0);
     let beyond = ["bench", "forward", "-m", GOLDEN, "--context", "127"];
     bad(&cllm(&beyond, b""), "--context 127 and 32 rows need 159 positions; the model has 128");
 }
@@ -301,6 +306,10 @@ fn inspect_and_doctor_report() {
 
     let report = json(&good(&cllm(&["doctor", "--json"], b"")));
     assert_eq!(report["cpu"]["threads"], 1);
+    for format in ["integers", "bf16", "f32"] {
+        let speed = report["cpu"]["operations_per_second"][format].as_f64();
+        assert!(speed.is_some_and(|speed| speed > 0.0), "{format}: {speed:?}");
+    }
     assert_eq!(report["cache"]["default_model"], Value::Null);
     let missing = report["missing"].as_array().unwrap();
     assert!(missing.iter().any(|what| what.as_str().unwrap().contains("cllm pull")));

@@ -11,6 +11,7 @@ use clap::Args;
 use cllm_kernels::{Isa, Pool};
 use serde::Serialize;
 
+use crate::arithmetic::Arithmetic;
 use crate::bandwidth;
 use crate::cli::JsonArgs;
 use crate::console::{self, BOLD, RED};
@@ -57,6 +58,9 @@ struct Cpu {
     cgroup_quota: Option<f64>,
     /// Threads a model will use.
     threads: usize,
+    /// What a layer in cache reaches with all threads, multiplications and additions a
+    /// second; `None` if no kernels fit.
+    operations_per_second: Option<Arithmetic>,
 }
 
 /// In bytes.
@@ -105,6 +109,11 @@ fn examine(threads: Option<usize>) -> Report {
         machine::features().into_iter().partition(|(_, present)| *present);
     let names = |features: Vec<(&'static str, bool)>| features.iter().map(|(n, _)| *n).collect();
     let memory = machine::memory();
+    let arithmetic = isa.as_ref().ok().map(|&isa| Arithmetic::measure(isa, threads)).transpose();
+    let operations_per_second = arithmetic.unwrap_or_else(|error| {
+        missing.push(format!("{threads} threads could not be started: {error}"));
+        None
+    });
     let (cache, python) = sources(&mut missing);
     Report {
         cllm: env!("CARGO_PKG_VERSION"),
@@ -117,6 +126,7 @@ fn examine(threads: Option<usize>) -> Report {
             cores: machine::cores(),
             cgroup_quota: machine::cgroup_quota(),
             threads,
+            operations_per_second,
         },
         memory: Memory {
             total: memory.map(|(total, _)| total),
@@ -179,6 +189,13 @@ fn text(report: &Report) -> String {
     let quota = cpu.cgroup_quota.map_or(String::new(), |q| format!(", cgroup quota {q:.1}"));
     let limit =
         memory.cgroup_limit.map_or(String::new(), |n| format!(", cgroup limit {}", bytes(n)));
+    let arithmetic = cpu.operations_per_second.map_or_else(none, |speed| {
+        let Arithmetic { integers, bf16, f32 } = speed.giga();
+        format!(
+            "{integers:.0} GOP/s with w8 and w4, {bf16:.0} bf16, {f32:.0} f32: \
+             what a layer in cache reaches"
+        )
+    });
     let rows = [
         ("cllm", format!("{} on {}", report.cllm, report.os)),
         ("CPU", cpu.name.clone()),
@@ -188,6 +205,7 @@ fn text(report: &Report) -> String {
         ("cores", format!("{}{quota}; a model will use {} threads", cpu.cores, cpu.threads)),
         ("memory", format!("{}, {} available{limit}", size(memory.total), size(memory.available))),
         ("reading", format!("{:.1} GB/s", memory.read_per_second / 1e9)),
+        ("arithmetic", arithmetic),
         ("cache", path(&cache.folder)),
         ("default model", path(&cache.default_model)),
         (
@@ -228,6 +246,11 @@ mod tests {
                 cores: 4,
                 cgroup_quota: Some(2.5),
                 threads: 2,
+                operations_per_second: Some(Arithmetic {
+                    integers: 812.4e9,
+                    bf16: 400e9,
+                    f32: 99.6e9,
+                }),
             },
             memory: Memory {
                 total: None,
@@ -247,6 +270,7 @@ mod tests {
             "cores         4, cgroup quota 2.5; a model will use 2 threads",
             "memory        unknown, 1.0 GiB available",
             "reading       12.3 GB/s",
+            "arithmetic    812 GOP/s with w8 and w4, 400 bf16, 100 f32: what a layer in cache reaches",
             "python        `python3` does not run",
             "missing no pip: install it",
         ] {

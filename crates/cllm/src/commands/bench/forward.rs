@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use cllm_decode::CausalLm;
+use cllm_kernels::{Format, Isa};
 use cllm_model::{Compute, Llama};
 use serde::Serialize;
 
 use self::measure::{Bench, Shape, measure};
-use self::roofline::{Cost, Work};
+use self::roofline::{Bound, Ceilings, Cost, Work};
+use crate::arithmetic::Arithmetic;
 use crate::bandwidth;
 use crate::cli::{JsonArgs, ModelArgs, RunArgs};
 use crate::console::{self, note};
@@ -29,9 +31,10 @@ use crate::table::Table;
 const HELP: &str = "\
 T(n)/T(1) is what n rows cost in units of one autoregressive step: Jacobi decoding with a
 block of n pays off when it settles more tokens a forward than that. MB counts the weights
-and the cached keys and values, which every forward reads once; roofline is the share of
-the time that reading them takes at the speed of memory measured in the same run. GOP/s
-are multiplications and additions, in 10^9.
+and the cached keys and values, which every forward reads once; GOP/s are multiplications
+and additions, in 10^9. Roofline is the share of the time that this work takes at the least:
+reading at the speed of memory, or multiplying as fast as a layer in cache, whichever is
+longer; bound says which it is. Both speeds are measured in the same run.
 
 Several formats are loaded side by side and take turns.
 
@@ -108,6 +111,8 @@ struct Settings {
     repeat: NonZeroUsize,
     /// Speed of memory, the larger of a reading before and one after; GB = 10^9 bytes.
     memory_gb_per_second: f64,
+    /// What a layer in cache reaches, measured and chosen likewise; in units of 10^9.
+    giga_operations_per_second: Arithmetic,
 }
 
 /// One format and row count. Times are in milliseconds.
@@ -125,20 +130,23 @@ struct Timing {
     #[serde(flatten)]
     work: Work,
     giga_operations_per_second: f64,
-    /// Share of the median that reading takes at the measured speed of memory.
+    /// Share of the median that the work takes at the least, at the measured speeds.
     roofline: f64,
+    /// Which speed that is.
+    bound: Bound,
 }
 
 /// One loaded format, as far as the report needs it.
 struct Subject {
     compute: String,
+    formats: Vec<Format>,
     cost: Cost,
 }
 
 impl Subject {
     fn new(compute: String, lm: &Llama) -> Self {
         let cost = Cost::new(lm.config(), lm.weight_bytes(), lm.kv_bytes_per_position());
-        Self { compute, cost }
+        Self { compute, formats: lm.formats(), cost }
     }
 }
 
@@ -171,7 +179,8 @@ pub(crate) fn run(arguments: ForwardBenchArgs) -> anyhow::Result<()> {
     let subjects: Vec<_> =
         sessions.iter().map(|session| Subject::new(session.weights(), &session.model.lm)).collect();
 
-    let before = bandwidth::measure(machine.threads);
+    let isa = sessions[0].model.lm.isa();
+    let before = ceilings(isa, machine.threads)?;
     note(format_args!(
         "filling {} x {} tokens of cache",
         subjects.len() * shape.sequences,
@@ -182,7 +191,8 @@ pub(crate) fn run(arguments: ForwardBenchArgs) -> anyhow::Result<()> {
         benches.push(Bench::new(&mut session.model.lm, shape)?);
     }
     let times = measure(&mut benches, &rows, arguments.repeat.get())?;
-    let bandwidth = before.max(bandwidth::measure(machine.threads));
+    let after = ceilings(isa, machine.threads)?;
+    let (bandwidth, arithmetic) = (before.0.max(after.0), before.1.max(after.1));
 
     let timed = subjects.iter().zip(times);
     let report = Report {
@@ -194,27 +204,43 @@ pub(crate) fn run(arguments: ForwardBenchArgs) -> anyhow::Result<()> {
             argmax: arguments.argmax,
             repeat: arguments.repeat,
             memory_gb_per_second: bandwidth / 1e9,
+            giga_operations_per_second: arithmetic.giga(),
         },
         results: timed
-            .flat_map(|(subject, times)| timings(subject, shape, &rows, times, bandwidth))
+            .flat_map(|(subject, times)| {
+                let ceilings = Ceilings { bandwidth, peak: arithmetic.peak(&subject.formats) };
+                timings(subject, shape, &rows, times, ceilings)
+            })
             .collect(),
     };
     let mut out = console::out();
     if !arguments.json.json {
-        writeln!(out, "{}, memory {:.1} GB/s", report.machine, bandwidth / 1e9)?;
+        let Arithmetic { integers, bf16, f32 } = arithmetic.giga();
+        writeln!(
+            out,
+            "{}, memory {:.1} GB/s, in cache {integers:.0} GOP/s with w8 and w4, {bf16:.0} bf16, \
+             {f32:.0} f32",
+            report.machine,
+            bandwidth / 1e9,
+        )?;
         write!(out, "{}", table(&report.results))?;
     }
     writeln!(out, "{}", serde_json::to_string(&report)?)?;
     Ok(())
 }
 
-/// The figures of one format. `bandwidth` is in bytes a second.
+/// The speed of memory, in bytes a second, and that of arithmetic.
+fn ceilings(isa: Isa, threads: usize) -> std::io::Result<(f64, Arithmetic)> {
+    Ok((bandwidth::measure(threads), Arithmetic::measure(isa, threads)?))
+}
+
+/// The figures of one format.
 fn timings(
     subject: &Subject,
     shape: Shape,
     rows: &[usize],
     times: Vec<Vec<Duration>>,
-    bandwidth: f64,
+    ceilings: Ceilings,
 ) -> Vec<Timing> {
     let mut first = None;
     let timing = |(&rows, mut times): (&usize, Vec<Duration>)| {
@@ -222,6 +248,7 @@ fn timings(
         let median = 1e3 * median(&times).as_secs_f64();
         let heads = if shape.all_rows { rows } else { 1 };
         let work = subject.cost.work(shape.context, shape.sequences, rows, heads);
+        let (least, bound) = work.least(ceilings);
         Timing {
             compute: subject.compute.clone(),
             rows,
@@ -231,7 +258,8 @@ fn timings(
             relative: median / *first.get_or_insert(median),
             work,
             giga_operations_per_second: 1e3 * work.giga_operations / median,
-            roofline: work.roofline(bandwidth, median),
+            roofline: least / median,
+            bound,
         }
     };
     rows.iter().zip(times).map(timing).collect()
@@ -247,7 +275,7 @@ fn table(results: &[Timing]) -> Table {
     let relative = format!("T(n)/T({})", results.first().map_or(1, |first| first.rows));
     let mut table = Table::new(
         1,
-        ["compute", "rows", "ms", "ms/row", relative.as_str(), "MB", "roofline", "GOP/s"],
+        ["compute", "rows", "ms", "ms/row", &relative, "MB", "GOP/s", "roofline", "bound"],
     );
     for result in results {
         table.row([
@@ -257,8 +285,9 @@ fn table(results: &[Timing]) -> Table {
             format!("{:.2}", result.ms_per_row),
             format!("{:.2}", result.relative),
             format!("{:.1}", result.work.megabytes),
-            format!("{:.0} %", 100.0 * result.roofline),
             format!("{:.0}", result.giga_operations_per_second),
+            format!("{:.0} %", 100.0 * result.roofline),
+            result.bound.name().into(),
         ]);
     }
     table
@@ -277,19 +306,22 @@ mod tests {
             head_weights: 1_000_000,
             attention_width: 0,
         };
-        let subject = Subject { compute: "bf16".into(), cost };
+        let subject = Subject { compute: "bf16".into(), formats: vec![Format::Bf16], cost };
         let shape = Shape { context: 0, sequences: 2, all_rows: true };
         let ms = |values: &[u64]| values.iter().map(|&v| Duration::from_millis(v)).collect();
         let times = vec![ms(&[9, 1, 2]), ms(&[4, 8, 2, 100])];
-        let results = timings(&subject, shape, &[1, 8], times, 4e9);
+        let ceilings = Ceilings { bandwidth: 4e9, peak: 32e9 };
+        let results = timings(&subject, shape, &[1, 8], times, ceilings);
         assert_eq!((results[0].median_ms, results[0].min_ms), (2.0, 1.0));
         assert_eq!((results[1].median_ms, results[1].ms_per_row), (6.0, 0.375));
         assert_eq!((results[0].relative, results[1].relative), (1.0, 3.0));
-        assert_eq!(results[0].roofline, 0.5);
+        // 4 MB take 1 ms, 64 million operations 2 ms.
+        assert_eq!((results[0].roofline, results[0].bound), (0.5, Bound::Memory));
+        assert_eq!((results[1].roofline, results[1].bound), (2.0 / 6.0, Bound::Arithmetic));
         let expected = "\
-compute  rows    ms  ms/row  T(n)/T(1)   MB  roofline  GOP/s
-bf16        1  2.00    1.00       1.00  4.0      50 %      4
-bf16        8  6.00    0.38       3.00  4.0      17 %     11
+compute  rows    ms  ms/row  T(n)/T(1)   MB  GOP/s  roofline       bound
+bf16        1  2.00    1.00       1.00  4.0      4      50 %      memory
+bf16        8  6.00    0.38       3.00  4.0     11      33 %  arithmetic
 ";
         assert_eq!(table(&results).to_string(), expected);
     }

@@ -4,13 +4,18 @@
 //! the speed of memory that takes
 //!
 //! ```text
-//! t_min = (weights + sequences * context * kv) / bandwidth
+//! t_memory = (weights + sequences * context * kv) / bandwidth
 //! ```
 //!
-//! The share of a time that this explains is the *roofline* (Williams, Waterman and
-//! Patterson 2009). Few rows are bound by memory and come near to 100 %; many rows are
-//! bound by arithmetic and do not, so operations a second stand beside it. Their peak
-//! differs by format and instruction and is not measured here. Caches are left out: a
+//! and multiplying takes at least `t_arithmetic = operations / peak`, where the peak is what
+//! a layer in cache reaches in the format of the weights ([`crate::arithmetic`]). Neither
+//! can be beaten, so `t_min = max(t_memory, t_arithmetic)`, and its share of the measured
+//! time is the *roofline* (Williams, Waterman and Patterson 2009). Few rows are bound by
+//! memory, many by arithmetic.
+//!
+//! It is a bound, not a model. Reading and multiplying are taken to overlap entirely.
+//! Attention counts at the peak of the weights' format, though it always computes in f32,
+//! so long contexts stay further below 100 % than they deserve. Caches are left out: a
 //! model that fits into the last-level cache can exceed 100 %.
 
 use cllm_model::ModelConfig;
@@ -70,10 +75,45 @@ impl Cost {
     }
 }
 
+/// What the machine can do at the most.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ceilings {
+    /// Speed of memory, in bytes a second.
+    pub(super) bandwidth: f64,
+    /// Multiplications and additions a second, in the format at hand.
+    pub(super) peak: f64,
+}
+
+/// Which of the ceilings a forward meets first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Bound {
+    /// Reading takes longer.
+    Memory,
+    /// Multiplying takes longer.
+    Arithmetic,
+}
+
+impl Bound {
+    /// As in JSON.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Arithmetic => "arithmetic",
+        }
+    }
+}
+
 impl Work {
-    /// Share of `milliseconds` that reading takes at `bandwidth` bytes a second.
-    pub(super) fn roofline(&self, bandwidth: f64, milliseconds: f64) -> f64 {
-        self.megabytes * 1e9 / bandwidth / milliseconds
+    /// The milliseconds that the work takes at the least, and what they go into.
+    pub(super) fn least(&self, ceilings: Ceilings) -> (f64, Bound) {
+        let reading = 1e9 * self.megabytes / ceilings.bandwidth;
+        let multiplying = 1e12 * self.giga_operations / ceilings.peak;
+        if reading >= multiplying {
+            (reading, Bound::Memory)
+        } else {
+            (multiplying, Bound::Arithmetic)
+        }
     }
 }
 
@@ -112,9 +152,14 @@ mod tests {
     }
 
     #[test]
-    fn the_roofline_is_the_share_that_memory_explains() {
-        // 8 MB at 4 GB/s are 2 ms.
-        assert_eq!(COST.work(0, 1, 1, 1).roofline(4e9, 2.0), 1.0);
-        assert_eq!(COST.work(0, 1, 1, 1).roofline(4e9, 8.0), 0.25);
+    fn the_least_time_is_that_of_the_longer_task() {
+        // 8 MB and 12 million operations a row, and a few for the row itself.
+        let work = |rows| COST.work(0, 1, rows, rows);
+        let least = |rows, peak| work(rows).least(Ceilings { bandwidth: 4e9, peak });
+        assert_eq!(least(1, 1e12), (2.0, Bound::Memory));
+        let (ms, bound) = least(1, 1e9);
+        assert_eq!((ms.round(), bound), (12.0, Bound::Arithmetic));
+        assert_eq!(least(16, 1e12), (2.0, Bound::Memory));
+        assert_eq!(least(16, 1e10).1, Bound::Arithmetic);
     }
 }
