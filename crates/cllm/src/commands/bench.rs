@@ -4,7 +4,14 @@ pub(crate) mod accuracy;
 pub(crate) mod decode;
 pub(crate) mod forward;
 
-use clap::Subcommand;
+use std::num::NonZeroUsize;
+
+use clap::{Args, Subcommand};
+use cllm_model::Compute;
+
+use crate::cli::{ModelArgs, RunArgs};
+use crate::session::Session;
+use crate::source::ModelRef;
 
 /// Measure decoders, single forwards or the accuracy of formats.
 #[derive(Debug, Subcommand)]
@@ -15,6 +22,37 @@ pub(crate) enum BenchCommand {
     Forward(forward::ForwardBenchArgs),
     /// Compare the output of faster formats with that of f32.
     Accuracy(accuracy::AccuracyBenchArgs),
+}
+
+/// A model to be measured in several formats.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct FormatsArgs {
+    /// Model: as for `cllm generate`.
+    #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
+    model: ModelRef,
+
+    /// Threads that compute [default: one per usable core].
+    #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
+    threads: Option<NonZeroUsize>,
+
+    /// Formats the weights are computed in, separated by commas: see `cllm generate`.
+    // Each command has its own default.
+    #[arg(long, env = "CLLM_COMPUTE", value_name = "LIST", value_delimiter = ',')]
+    compute: Vec<Compute>,
+}
+
+impl FormatsArgs {
+    /// The model in one format.
+    fn load(&self, compute: Compute) -> anyhow::Result<Session> {
+        let run = RunArgs { threads: self.threads, compute };
+        Session::load(&ModelArgs { model: self.model.clone(), context: None, run })
+    }
+
+    /// The model in each of the formats that were asked for.
+    fn load_all(&self) -> anyhow::Result<Vec<Session>> {
+        self.compute.iter().map(|&compute| self.load(compute)).collect()
+    }
 }
 
 /// Runs a measurement.

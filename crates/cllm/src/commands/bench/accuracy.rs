@@ -20,11 +20,11 @@ use serde::Serialize;
 
 use self::divergence::Position;
 use self::text::Text;
-use crate::cli::{JsonArgs, ModelArgs, RunArgs};
+use crate::cli::JsonArgs;
+use crate::commands::bench::FormatsArgs;
 use crate::console::{self, note};
 use crate::machine::Machine;
 use crate::session::Session;
-use crate::source::ModelRef;
 use crate::table::Table;
 
 /// Rows of one forward: logits of all of them are kept in memory, for two models.
@@ -43,7 +43,7 @@ Example:
 
 /// Compare the output of faster formats with that of f32.
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, mut_arg("compute", |compute| compute.default_value("bf16")))]
 pub(crate) struct AccuracyBenchArgs {
     /// Texts, JSON lines.
     #[arg(long, env = "CLLM_TEXT", value_name = "FILE")]
@@ -56,18 +56,8 @@ pub(crate) struct AccuracyBenchArgs {
     #[command(flatten)]
     json: JsonArgs,
 
-    /// Model: as for `cllm generate`.
-    #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
-    model: ModelRef,
-
-    /// Threads that compute [default: one per usable core].
-    #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
-    threads: Option<NonZeroUsize>,
-
-    /// Formats to compare with f32, separated by commas: see `cllm generate`.
-    #[arg(long, env = "CLLM_COMPUTE", value_name = "LIST", value_delimiter = ',')]
-    #[arg(default_value = "bf16")]
-    compute: Vec<Compute>,
+    #[command(flatten)]
+    subject: FormatsArgs,
 }
 
 /// The JSON document.
@@ -131,16 +121,9 @@ fn perplexity(positions: &[Position]) -> f64 {
 
 /// Measures.
 pub(crate) fn run(arguments: AccuracyBenchArgs) -> anyhow::Result<()> {
-    let load = |compute| {
-        let run = RunArgs { threads: arguments.threads, compute };
-        Session::load(&ModelArgs { model: arguments.model.clone(), context: None, run })
-    };
-    let mut reference = load(Compute::F32)?;
+    let mut reference = arguments.subject.load(Compute::F32)?;
     let texts = text::read(&arguments.text, &reference, arguments.positions.get())?;
-    let mut formats = Vec::with_capacity(arguments.compute.len());
-    for &compute in &arguments.compute {
-        formats.push(load(compute)?);
-    }
+    let mut formats = arguments.subject.load_all()?;
     let (own, found) = compare(&mut reference, &mut formats, &texts)?;
 
     let report = Report {
@@ -262,6 +245,8 @@ mod tests {
     use std::str::FromStr;
 
     use super::*;
+    use crate::cli::{ModelArgs, RunArgs};
+    use crate::source::ModelRef;
 
     fn golden(name: &str, compute: Compute) -> Session {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models").join(name);

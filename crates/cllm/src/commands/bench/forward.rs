@@ -13,19 +13,18 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use cllm_decode::CausalLm;
 use cllm_kernels::{Format, Isa};
-use cllm_model::{Compute, Llama};
+use cllm_model::Llama;
 use serde::Serialize;
 
 use self::measure::{Bench, Shape, measure};
 use self::roofline::{Bound, Ceilings, Cost, Work};
 use crate::arithmetic::Arithmetic;
 use crate::bandwidth;
-use crate::cli::{JsonArgs, ModelArgs, RunArgs};
+use crate::cli::JsonArgs;
+use crate::commands::bench::FormatsArgs;
 use crate::console::{self, note};
 use crate::exit::bad_input;
 use crate::machine::Machine;
-use crate::session::Session;
-use crate::source::ModelRef;
 use crate::table::Table;
 
 const HELP: &str = "\
@@ -43,7 +42,7 @@ Example:
 
 /// Time one forward for several row counts.
 #[derive(Debug, Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, mut_arg("compute", |compute| compute.default_value("auto")))]
 pub(crate) struct ForwardBenchArgs {
     /// Row counts, separated by commas; rows of each sequence.
     #[arg(long, env = "CLLM_ROWS", value_name = "LIST", value_delimiter = ',')]
@@ -70,18 +69,8 @@ pub(crate) struct ForwardBenchArgs {
     #[command(flatten)]
     json: JsonArgs,
 
-    /// Model: as for `cllm generate`.
-    #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
-    model: ModelRef,
-
-    /// Threads that compute [default: one per usable core].
-    #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
-    threads: Option<NonZeroUsize>,
-
-    /// Formats the weights are computed in, separated by commas: see `cllm generate`.
-    #[arg(long, env = "CLLM_COMPUTE", value_name = "LIST", value_delimiter = ',')]
-    #[arg(default_value = "auto")]
-    compute: Vec<Compute>,
+    #[command(flatten)]
+    subject: FormatsArgs,
 }
 
 /// Rows that ask for the argmax.
@@ -155,12 +144,7 @@ pub(crate) fn run(arguments: ForwardBenchArgs) -> anyhow::Result<()> {
     let mut rows: Vec<usize> = arguments.rows.iter().map(|n| n.get()).collect();
     rows.sort_unstable();
     rows.dedup();
-    let mut sessions = Vec::with_capacity(arguments.compute.len());
-    for &compute in &arguments.compute {
-        let run = RunArgs { threads: arguments.threads, compute };
-        let model = ModelArgs { model: arguments.model.clone(), context: None, run };
-        sessions.push(Session::load(&model)?);
-    }
+    let mut sessions = arguments.subject.load_all()?;
     let (name, machine) = (sessions[0].name.clone(), sessions[0].machine());
     let positions = sessions[0].model.lm.context_length();
     let needed = rows.last().map_or(0, |most| arguments.context.saturating_add(*most));
