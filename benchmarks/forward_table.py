@@ -17,56 +17,11 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import tempfile
 import tomllib
 
+from cllm import Cllm, cache_folder, default_model
+
 HERE = pathlib.Path(__file__).resolve().parent
-
-
-class Cllm:
-    """The program, started for every measurement: it loads in about a second."""
-
-    def __init__(self, program, model, compute, threads):
-        self.base = [str(program)]
-        self.options = ["--model", str(model), "--threads", str(threads)]
-        self.compute, self.machine = compute, None
-
-    def bench(self, *arguments):
-        command = [*self.base, "bench", *arguments, "--json", *self.options]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-        report = json.loads(done.stdout.splitlines()[-1])
-        self.machine = report["machine"]
-        return report
-
-    def forward(self, context, sequences, rows, argmax, repeat):
-        """Results by row count, and the speed of memory."""
-        report = self.bench(
-            "forward", "--compute", self.compute, "--context", str(context),
-            "--sequences", str(sequences), "--rows", ",".join(map(str, rows)), "--argmax", argmax, "--repeat", str(repeat),
-        )
-        return {r["rows"]: r for r in report["results"]}, report["settings"]
-
-    def decode(self, prompt, max_new_tokens):
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "prompts.jsonl"
-            path.write_text(json.dumps({"prompt": prompt}) + "\n")
-            report = self.bench(
-                "decode", "--prompts", str(path), "--decoders", "ar",
-                "--compute", self.compute, "--max-new-tokens", str(max_new_tokens),
-            )
-        return report["results"][0]["tokens_per_second"]
-
-    def answer(self, prompt, max_new_tokens):
-        command = [
-            *self.base, "generate", "--raw", "--prompt", prompt, "--json",
-            "--max-new-tokens", str(max_new_tokens), "--compute", self.compute, *self.options,
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            sys.exit(f"{' '.join(command)} failed:\n{done.stderr}")
-        return json.loads(done.stdout.splitlines()[-1])["tokens"]
 
 
 class Peer:
@@ -134,13 +89,17 @@ def measure(cllm, peer, work, rounds, repeat):
     context, rows = work["forward"]["context"], work["forward"]["rows"]
     sequences = work["forward"]["sequences"]
     prefill, decode = work["prefill"]["rows"], work["decode"]
-    samples, work_of_rows, memory = Samples(), {}, []
+    samples, work_of_rows, ceilings = Samples(), {}, []
 
     def one_cllm():
         found, settings = cllm.forward(context, sequences, rows, "all", repeat)
-        memory.append(settings["memory_gb_per_second"])
+        ceilings.append(
+            {name: settings[name] for name in ("memory_gb_per_second", "giga_operations_per_second")}
+        )
         for n in rows:
             samples.add(f"cllm:{n}", [found[n]["median_ms"]])
+            # Each against the ceilings of its own run.
+            samples.add(f"roofline:{n}", [found[n]["roofline"]])
             work_of_rows[n] = found[n]
         if sequences > 1:
             return
@@ -169,14 +128,14 @@ def measure(cllm, peer, work, rounds, repeat):
         for step in (one_cllm, one_peer) if turn % 2 == 0 else (one_peer, one_cllm):
             step()
         print(f"  round {turn + 1} of {rounds}", file=sys.stderr)
-    return samples, work_of_rows, max(memory)
+    return samples, work_of_rows, ceilings
 
 
 def number(value, digits=2):
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def table(compute, kind, work, samples, work_of_rows, memory):
+def table(compute, kind, work, samples, work_of_rows):
     rows = work["forward"]["rows"]
     median = samples.median
     first = median(f"cllm:{rows[0]}")
@@ -185,18 +144,17 @@ def table(compute, kind, work, samples, work_of_rows, memory):
         f"{work['forward']['sequences']} sequence(s)",
         "",
         "| rows | cllm ms | T(n)/T(1) | llama.cpp ms, all logits | last logits | "
-        "cllm / llama.cpp | MB | roofline | GOP/s |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "cllm / llama.cpp | MB | GOP/s | roofline | bound |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     for n in rows:
         mine, theirs = median(f"cllm:{n}"), median(f"peer:{n}")
-        least = work_of_rows[n]["megabytes"] / memory
         operations = work_of_rows[n]["giga_operations"]
         lines.append(
             f"| {n} | {number(mine)} | {number(mine / first)} | {number(theirs)} "
             f"| {number(median(f'peer-last:{n}'))} | {number(mine / theirs)} "
-            f"| {number(work_of_rows[n]['megabytes'], 0)} | {100 * least / mine:.0f} % "
-            f"| {number(1e3 * operations / mine, 0)} |"
+            f"| {number(work_of_rows[n]['megabytes'], 0)} | {number(1e3 * operations / mine, 0)} "
+            f"| {100 * median(f'roofline:{n}'):.0f} % | {work_of_rows[n]['bound']} |"
         )
     prefill = work["prefill"]["rows"]
     mine, theirs = median("cllm:prefill"), median("peer:prefill")
@@ -228,18 +186,10 @@ def judge(pair, targets, samples):
     return found
 
 
-def default_model(program):
-    pulled = subprocess.run([program, "pull"], capture_output=True, text=True)
-    if pulled.returncode != 0:
-        sys.exit(f"{program} pull failed:\n{pulled.stderr}")
-    return pathlib.Path(pulled.stdout.strip().splitlines()[-1])
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    home = pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache")
     parser.add_argument("--cllm", default="target/release/cllm", help="the program")
-    parser.add_argument("--cache", type=pathlib.Path, default=home / "cllm-bench",
+    parser.add_argument("--cache", type=pathlib.Path, default=cache_folder(),
                         help="folder for the model in other types")
     parser.add_argument("--pairs", default="w4,w8,bf16", help="of workloads.toml")
     parser.add_argument("--compute", help="cllm's arithmetic, instead of the pairs' own; "
@@ -292,7 +242,7 @@ def main():
         agreed = common_prefix(mine, theirs)
         if agreed < 4 and not arguments.no_check:
             sys.exit(f"{pair}: not the same model: {mine[:8]} and {theirs[:8]}")
-        samples, work_of_rows, memory = measure(
+        samples, work_of_rows, ceilings = measure(
             cllm, peer, work, arguments.rounds, arguments.repeat
         )
         if document["machine"] is None:
@@ -302,7 +252,8 @@ def main():
             print(f"{m['cpu']}, {m['os']}, {m['cores']} cores, {m['threads']} threads, "
                   f"{m['isa']}; {m['peer']}\n")
         peer.close()
-        print("\n".join(table(compute, kind, work, samples, work_of_rows, memory)))
+        print("\n".join(table(compute, kind, work, samples, work_of_rows)))
+        memory = max(c["memory_gb_per_second"] for c in ceilings)
         print(f"- the same {agreed} of {len(mine)} greedy tokens at first; "
               f"memory {memory:.1f} GB/s")
         judged = [] if changed else judge(pair, work["targets"], samples)
@@ -314,7 +265,7 @@ def main():
         document["pairs"].append({
             "compute": compute, "type": kind, "samples": samples,
             "medians": {name: samples.median(name) for name in samples},
-            "memory_gb_per_second": memory, "equal_greedy_tokens": agreed, "targets": judged,
+            "ceilings": ceilings, "equal_greedy_tokens": agreed, "targets": judged,
         })
     print(json.dumps(document))
 
