@@ -8,7 +8,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
-use crate::commands::{bench, chat, completions, demo, doctor, generate, inspect, pull};
+use crate::commands::{bench, chat, completions, demo, doctor, eval, generate, inspect, pull};
 use crate::decoder::DecoderSpec;
 use crate::source::ModelRef;
 
@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// Measure decoders, single forwards or the accuracy of formats.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Measure how well a model answers: GSM8K, Spider.
+    #[command(subcommand)]
+    Eval(eval::EvalCommand),
     /// Fetch a model, if it is not here, and print its path.
     Pull(pull::PullArgs),
     /// Show what a model file holds and what it needs.

@@ -95,15 +95,20 @@ pub(crate) fn standings(
 
 /// The share of 4-grams, over all answers, that stood earlier in their own answer.
 fn repetition_rate<'a>(answers: impl Iterator<Item = &'a [Token]>) -> Option<f64> {
-    let (mut all, mut repeated) = (0usize, 0usize);
+    let (mut all, mut repeated) = (0, 0);
     for tokens in answers {
-        let mut seen = HashSet::new();
-        for gram in tokens.windows(4) {
-            all += 1;
-            repeated += usize::from(!seen.insert(gram));
-        }
+        let grams = four_grams(tokens);
+        all += grams.0;
+        repeated += grams.1;
     }
     (all > 0).then(|| repeated as f64 / all as f64)
+}
+
+/// The 4-grams of an answer, and how many of them stood earlier in it.
+pub(crate) fn four_grams(tokens: &[Token]) -> (usize, usize) {
+    let mut seen = HashSet::new();
+    let grams = tokens.windows(4);
+    (grams.len(), grams.filter(|gram| !seen.insert(*gram)).count())
 }
 
 #[cfg(test)]

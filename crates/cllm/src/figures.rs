@@ -10,12 +10,12 @@ use std::fmt;
 use std::time::Duration;
 
 use cllm_decode::Stats;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::run::Run;
 
 /// What answers cost. Times are in seconds.
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figures {
     /// Tokens settled by decode forwards: all but the first of each answer.
     pub(crate) tokens: usize,
@@ -64,6 +64,25 @@ impl Figures {
             prefill_seconds: prefill.as_secs_f64(),
             total_seconds: total.as_secs_f64(),
         }
+    }
+
+    /// The figures of several sets of answers, pooled.
+    pub(crate) fn pool<'a>(all: impl IntoIterator<Item = &'a Self>) -> Self {
+        let mut sum = Self::default();
+        for one in all {
+            sum.tokens += one.tokens;
+            sum.forwards += one.forwards;
+            sum.seconds += one.seconds;
+            sum.answer_tokens += one.answer_tokens;
+            sum.prefill_tokens += one.prefill_tokens;
+            sum.prefill_forwards += one.prefill_forwards;
+            sum.prefill_seconds += one.prefill_seconds;
+            sum.total_seconds += one.total_seconds;
+        }
+        let tokens = sum.tokens as f64;
+        sum.tokens_per_second = (sum.tokens > 0 && sum.seconds > 0.0).then(|| tokens / sum.seconds);
+        sum.mean_acceptance_length = (sum.forwards > 0).then(|| tokens / sum.forwards as f64);
+        sum
     }
 }
 
@@ -121,6 +140,8 @@ pub(crate) mod tests {
         assert_eq!(figures.mean_acceptance_length, Some(2.0), "not the mean of 3 and 1");
         assert_eq!((figures.prefill_tokens, figures.prefill_seconds), (20, 1.5));
         assert_eq!(figures.total_seconds, 9.5);
+        let apart = [Figures::of(&runs[..1]), Figures::of(&runs[1..])];
+        assert_eq!(Figures::pool(&apart), figures);
         assert_eq!(
             figures.to_string(),
             "42 tokens, 5.0 tokens/s, mean acceptance length 2.00; \

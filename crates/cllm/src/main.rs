@@ -24,6 +24,7 @@ mod run;
 mod session;
 mod source;
 mod table;
+mod task;
 mod trace;
 
 use std::process::ExitCode;

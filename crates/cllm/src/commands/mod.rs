@@ -5,6 +5,7 @@ pub(crate) mod chat;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod pull;
@@ -17,6 +18,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(arguments) => generate::run(arguments),
         Command::Chat(arguments) => chat::run(arguments),
         Command::Bench(command) => bench::run(command),
+        Command::Eval(command) => eval::run(command),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Doctor(arguments) => doctor::run(arguments),
