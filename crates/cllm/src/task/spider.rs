@@ -92,7 +92,9 @@ fn start(text: &str) -> Option<usize> {
             if name.is_some_and(|name| name.eq_ignore_ascii_case("recursive")) {
                 name = words.next();
             }
-            let is_as = |word: &str| word.split('(').next().is_some_and(|as_| as_.eq_ignore_ascii_case("as"));
+            let is_as = |word: &str| {
+                word.split('(').next().is_some_and(|as_| as_.eq_ignore_ascii_case("as"))
+            };
             if name.is_some() && words.next().is_some_and(is_as) {
                 return Some(at);
             }

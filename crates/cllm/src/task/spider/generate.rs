@@ -70,7 +70,7 @@ pub(crate) fn says_something(rows: &Rows) -> bool {
 
 /// One database in memory.
 pub(crate) fn build(schema: &Schema, gold: &str, seed: u64) -> rusqlite::Result<Connection> {
-    let content = Columns::new(schema, &hints(schema, gold), seed).generate();
+    let content = &Columns::new(schema, &hints(schema, gold), seed).generate();
     let mut connection = Connection::open_in_memory()?;
     let transaction = connection.transaction()?;
     for (t, table) in schema.tables.iter().enumerate() {
@@ -84,8 +84,8 @@ pub(crate) fn build(schema: &Schema, gold: &str, seed: u64) -> rusqlite::Result<
         let places = vec!["?"; of_table.len()].join(", ");
         let insert = format!("INSERT INTO {} VALUES ({places})", name(table));
         let mut insert = transaction.prepare(&insert)?;
-        for row in 0..rows {
-            let values = of_table.iter().map(|&c| &content[c][row]);
+        let row = |row: usize| of_table.iter().map(move |&c| &content[c][row]);
+        for values in (0..rows).map(row) {
             insert.execute(params_from_iter(values))?;
         }
     }
