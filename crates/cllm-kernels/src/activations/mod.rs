@@ -3,7 +3,7 @@
 //! A layer's format says how activations are stored: f32, bf16, or eight bits with a scale
 //! per row and group of 32. They are written once per layer, by whatever makes them (a norm,
 //! SwiGLU, attention), straight into the order in which a kernel reads them: rows are
-//! divided into *tiles* of up to [`TILE_ROWS`], which pass over the weights together, and
+//! divided into *tiles* of up to twelve, which pass over the weights together, and
 //! within a tile the rows of a group stand next to each other:
 //!
 //! ```text
