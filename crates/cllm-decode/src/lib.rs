@@ -16,6 +16,8 @@
 //! * [`sequence`]: a KV cache with the tokens it holds, so that a chat re-uses its history.
 //! * [`request`]: what to decode and when to stop; what came out.
 //! * [`observe`]: watching a decode: tokens as they settle, iterations as they run.
+//! * [`trajectory`]: the states of a block on its way to the fixed point.
+//! * [`collect`]: trajectories of many prompts in wide forwards; [`naive`] the definition.
 //! * [`fixed_point`]: the mathematics on its own: Jacobi and Gauss-Seidel iteration
 //!   on triangular systems (Song et al. 2021).
 //! * [`fake`]: small deterministic models that punish mistakes, for tests.
@@ -47,6 +49,7 @@
 
 pub mod ar;
 pub mod batch;
+pub mod collect;
 mod counter;
 pub mod decoder;
 pub mod draft;
@@ -54,10 +57,12 @@ pub mod fake;
 pub mod fixed_point;
 pub mod jacobi;
 pub mod lm;
+pub mod naive;
 pub mod observe;
 pub mod request;
 pub mod sequence;
 pub mod stream;
+pub mod trajectory;
 
 pub use batch::{AdapterId, Batch, Row, Want};
 pub use decoder::{Decoder, Verdict};
