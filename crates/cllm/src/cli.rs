@@ -8,7 +8,9 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
-use crate::commands::{bench, chat, completions, demo, doctor, eval, generate, inspect, pull};
+use crate::commands::{
+    bench, chat, collect, completions, demo, doctor, eval, generate, inspect, pull,
+};
 use crate::decoder::DecoderSpec;
 use crate::source::ModelRef;
 
@@ -42,6 +44,8 @@ pub(crate) enum Command {
     Generate(generate::GenerateArgs),
     /// Talk with a model in the terminal.
     Chat(chat::ChatArgs),
+    /// Collect Jacobi trajectories of a model's answers, to train a consistency model on.
+    Collect(Box<collect::CollectArgs>),
     /// Measure decoders, single forwards or the accuracy of formats.
     #[command(subcommand)]
     Bench(bench::BenchCommand),

@@ -9,6 +9,7 @@ mod answer_text;
 mod arithmetic;
 mod bandwidth;
 mod cli;
+mod collect;
 mod colour;
 mod commands;
 mod console;

@@ -25,6 +25,10 @@ use crate::table::{Table, bytes, count};
 /// Show what a model file holds and what it needs.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
+    /// A folder of trajectories, in place of a model.
+    #[arg(value_name = "DIR", conflicts_with = "model")]
+    trajectories: Option<std::path::PathBuf>,
+
     /// List every tensor.
     #[arg(long, env = "CLLM_TENSORS", value_parser = FalseyValueParser::new())]
     tensors: bool,
@@ -106,6 +110,9 @@ struct TensorLine {
 
 /// Prints the report.
 pub(crate) fn run(arguments: InspectArgs) -> anyhow::Result<()> {
+    if let Some(folder) = &arguments.trajectories {
+        return crate::collect::manifest::inspect(folder, arguments.json.json);
+    }
     let ModelArgs { model, context, run } = &arguments.model;
     let resolved = source::resolve(model, &Meter::stderr(), &SourceOptions::from_env()?)?;
     let failed = || format!("cannot inspect the model `{model}`");

@@ -2,6 +2,7 @@
 
 pub(crate) mod bench;
 pub(crate) mod chat;
+pub(crate) mod collect;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod doctor;
@@ -17,6 +18,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Generate(arguments) => generate::run(arguments),
         Command::Chat(arguments) => chat::run(arguments),
+        Command::Collect(arguments) => collect::run(*arguments),
         Command::Bench(command) => bench::run(command),
         Command::Eval(command) => eval::run(command),
         Command::Pull(arguments) => pull::run(&arguments),

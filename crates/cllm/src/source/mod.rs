@@ -7,6 +7,7 @@
 mod cache;
 mod digest;
 mod error;
+mod fingerprint;
 mod hub;
 mod local;
 mod options;
@@ -18,6 +19,7 @@ mod testing;
 use std::path::PathBuf;
 
 pub(crate) use error::SourceError;
+pub(crate) use fingerprint::{model_sha256, sha256, tokenizer_sha256};
 pub(crate) use options::SourceOptions;
 pub(crate) use reference::ModelRef;
 

@@ -1,0 +1,342 @@
+//! Prompts for training, in the shapes data sets have.
+//!
+//! | keys | prompt | answer |
+//! |---|---|---|
+//! | `prompt` | the text as it is | `answer` or `completion`, if there |
+//! | `messages` | the conversation up to the last assistant message | that message |
+//! | `question`, `query`, `db_id` | schema and question (Spider, needs the tables) | `query` |
+//! | `question` | a user message | `answer`, if there |
+//! | `instruction` | a user message, with `input` below it if any (alpaca) | `output` |
+//! | `conversations` | as `messages` (sharegpt: `from`, `value`) | the last `gpt` turn |
+//!
+//! A file has one shape: that of its first record. The Spider prompt here is a stand-in
+//! for the task's own.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::path::Path;
+
+use cllm_model::Message;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use serde_json::{Map, Value};
+
+use crate::exit::bad_input;
+use crate::prompt::Prompt;
+
+type Object = Map<String, Value>;
+
+/// A prompt and the answer the data has for it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Record {
+    /// What the model is asked.
+    pub(crate) prompt: Prompt,
+    /// The data's own answer.
+    pub(crate) answer: Option<String>,
+}
+
+/// The shape of a file's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shape {
+    Prompt,
+    Messages,
+    Spider,
+    Question,
+    Alpaca,
+    ShareGpt,
+}
+
+impl Shape {
+    fn of(object: &Object) -> Result<Self, String> {
+        let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
+        match () {
+            () if has("messages") => Ok(Self::Messages),
+            () if has("conversations") => Ok(Self::ShareGpt),
+            () if has("question") && has("query") && has("db_id") => Ok(Self::Spider),
+            () if has("question") => Ok(Self::Question),
+            () if has("instruction") => Ok(Self::Alpaca),
+            () if has("prompt") => Ok(Self::Prompt),
+            () => {
+                let keys: Vec<_> = object.keys().take(8).map(|key| format!("`{key}`")).collect();
+                Err(format!(
+                    "expected `prompt`, `messages`, `question`, `instruction` or `conversations`, \
+                     found {}",
+                    if keys.is_empty() { "no keys".into() } else { keys.join(", ") }
+                ))
+            }
+        }
+    }
+}
+
+/// What reading records needs to know.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    /// Text with `{field}` in place of fields of the record; the user message.
+    pub(crate) template: Option<String>,
+    /// The schema of each database as text.
+    pub(crate) schemas: Option<HashMap<String, String>>,
+}
+
+/// Reads records: Parquet if the name ends so, else JSON lines. All are checked.
+pub(crate) fn read(
+    path: &Path,
+    limit: Option<usize>,
+    reading: &Reading,
+) -> anyhow::Result<(Shape, Vec<Record>)> {
+    let name = path.display();
+    let limit = limit.unwrap_or(usize::MAX);
+    let (unit, objects) = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet")) {
+        ("record", parquet_objects(path, limit))
+    } else {
+        ("line", json_lines(path, limit))
+    };
+    let objects = match objects {
+        Ok(objects) => objects,
+        Err(what) => bad_input!("{name}: {what}"),
+    };
+    let Some((_, first)) = objects.first() else {
+        bad_input!("{name}: no prompts: expected one record a line");
+    };
+    let shape = match Shape::of(first) {
+        Ok(shape) => shape,
+        Err(what) => bad_input!("{name}: {unit} {}: {what}", objects[0].0),
+    };
+    let mut records = Vec::with_capacity(objects.len());
+    for (at, object) in &objects {
+        let record = Shape::of(object).and_then(|found| {
+            if found != shape {
+                return Err(format!(
+                    "mixed schemas: expected {shape:?} as in {unit} {}, found {found:?}",
+                    objects[0].0
+                ));
+            }
+            reading.record(shape, object)
+        });
+        match record {
+            Ok(record) => records.push(record),
+            Err(what) => bad_input!("{name}: {unit} {at}: {what}"),
+        }
+    }
+    Ok((shape, records))
+}
+
+fn json_lines(path: &Path, limit: usize) -> Result<Vec<(usize, Object)>, String> {
+    let bytes = fs::read(path).map_err(|error| error.to_string())?;
+    let lines = bytes.split(|&b| b == b'\n').enumerate();
+    let full = lines.filter(|(_, line)| !line.trim_ascii().is_empty()).take(limit);
+    full.map(|(i, line)| match serde_json::from_slice(line) {
+        Ok(Value::Object(object)) => Ok((i + 1, object)),
+        Ok(_) => Err(format!("line {}: expected an object", i + 1)),
+        Err(error) => Err(format!("line {}: not JSON: {error}", i + 1)),
+    })
+    .collect()
+}
+
+fn parquet_objects(path: &Path, limit: usize) -> Result<Vec<(usize, Object)>, String> {
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let failed = |error: parquet::errors::ParquetError| format!("not readable Parquet: {error}");
+    let reader = SerializedFileReader::new(file).map_err(failed)?;
+    let rows = reader.get_row_iter(None).map_err(failed)?.take(limit);
+    rows.enumerate()
+        .map(|(i, row)| match row.map_err(failed)?.to_json_value() {
+            Value::Object(object) => Ok((i + 1, object)),
+            _ => Err(format!("record {}: expected columns with names", i + 1)),
+        })
+        .collect()
+}
+
+/// A field that has to be text.
+fn text<'a>(object: &'a Object, key: &str) -> Result<&'a str, String> {
+    match object.get(key) {
+        Some(Value::String(text)) => Ok(text),
+        Some(_) => Err(format!("`{key}`: expected a string")),
+        None => Err(format!("no `{key}`")),
+    }
+}
+
+fn optional(object: &Object, key: &str) -> Option<String> {
+    object.get(key)?.as_str().map(str::to_owned)
+}
+
+fn user(text: &str) -> Prompt {
+    Prompt::Chat(vec![Message::new("user", text)])
+}
+
+impl Reading {
+    fn record(&self, shape: Shape, object: &Object) -> Result<Record, String> {
+        let mut record = match shape {
+            Shape::Prompt => Record {
+                prompt: Prompt::Raw(text(object, "prompt")?.into()),
+                answer: optional(object, "answer").or_else(|| optional(object, "completion")),
+            },
+            Shape::Question => Record {
+                prompt: user(text(object, "question")?),
+                answer: optional(object, "answer"),
+            },
+            Shape::Alpaca => {
+                let (instruction, input) =
+                    (text(object, "instruction")?, optional(object, "input"));
+                let prompt = match input.filter(|input| !input.trim().is_empty()) {
+                    Some(input) => format!("{instruction}\n\n{input}"),
+                    None => instruction.into(),
+                };
+                Record { prompt: user(&prompt), answer: optional(object, "output") }
+            }
+            Shape::Spider => {
+                let (schemas, db) = (self.schemas.as_ref(), text(object, "db_id")?);
+                let schemas = schemas.ok_or("Spider's records need their schemas: --tables")?;
+                let schema = schemas
+                    .get(db)
+                    .ok_or_else(|| format!("`db_id`: no schema of `{db}` in the tables"))?;
+                let prompt = format!("{schema}\n\n{}", text(object, "question")?);
+                Record { prompt: user(&prompt), answer: optional(object, "query") }
+            }
+            Shape::Messages => conversation(object, "messages", ["role", "content"])?,
+            Shape::ShareGpt => conversation(object, "conversations", ["from", "value"])?,
+        };
+        if let Some(template) = &self.template {
+            record.prompt = user(&fill(template, object)?);
+        }
+        match &record.prompt {
+            Prompt::Raw(text) if text.is_empty() => Err("the prompt is empty".into()),
+            _ => Ok(record),
+        }
+    }
+}
+
+/// A conversation; an assistant's message at its end is the answer.
+fn conversation(object: &Object, key: &str, fields: [&str; 2]) -> Result<Record, String> {
+    let turns = object.get(key).and_then(Value::as_array);
+    let turns = turns.ok_or_else(|| format!("`{key}`: expected an array"))?;
+    let mut messages = Vec::with_capacity(turns.len());
+    for (i, turn) in turns.iter().enumerate() {
+        let at = |what: String| format!("`{key}`: message {}: {what}", i + 1);
+        let turn = turn.as_object().ok_or_else(|| at("expected an object".into()))?;
+        let (role, content) =
+            (text(turn, fields[0]).map_err(at)?, text(turn, fields[1]).map_err(at)?);
+        let role = match role {
+            "human" => "user",
+            "gpt" => "assistant",
+            other => other,
+        };
+        messages.push((role, content));
+    }
+    // What follows the last answer is not answered.
+    let last = messages.iter().rposition(|(role, _)| *role == "assistant");
+    let answer = last.map(|last| messages[last].1.to_owned());
+    messages.truncate(last.unwrap_or(messages.len()));
+    if messages.is_empty() {
+        return Err(format!("`{key}`: no message to answer"));
+    }
+    let messages = messages.iter().map(|(role, text)| Message::new(role, text)).collect();
+    Ok(Record { prompt: Prompt::Chat(messages), answer })
+}
+
+/// Puts fields of the record in place of `{field}`. Other braces stay.
+fn fill(template: &str, object: &Object) -> Result<String, String> {
+    let (mut out, mut rest, mut used) = (String::new(), template, false);
+    while let Some(open) = rest.find('{') {
+        out.push_str(&rest[..open]);
+        rest = &rest[open..];
+        let field = rest.find('}').map(|close| (&rest[1..close], close + 1));
+        match field.and_then(|(key, end)| Some((object.get(key)?, end))) {
+            Some((Value::String(text), end)) => {
+                (out, rest, used) = (out + text, &rest[end..], true);
+            }
+            _ => {
+                out.push('{');
+                rest = &rest[1..];
+            }
+        }
+    }
+    out.push_str(rest);
+    if used { Ok(out) } else { Err("the template names no text field of this record".into()) }
+}
+
+/// Every schema of a Spider `tables.json` as text: a line `table(column, ...)` each.
+pub(crate) fn read_tables(path: &Path) -> anyhow::Result<HashMap<String, String>> {
+    let parsed = fs::read(path)
+        .map_err(|error| error.to_string())
+        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).map_err(|e| e.to_string()))
+        .and_then(|value| {
+            let databases = value.as_array().ok_or("expected an array of schemas")?;
+            databases.iter().map(schema).collect::<Option<_>>().ok_or_else(|| {
+                "expected schemas with `db_id`, `table_names_original`, `column_names_original`"
+                    .to_owned()
+            })
+        });
+    match parsed {
+        Ok(schemas) => Ok(schemas),
+        Err(what) => bad_input!("{}: {what}", path.display()),
+    }
+}
+
+fn schema(database: &Value) -> Option<(String, String)> {
+    let tables = database.get("table_names_original")?.as_array()?;
+    let columns = database.get("column_names_original")?.as_array()?;
+    let mut lines = Vec::with_capacity(tables.len());
+    for (t, table) in tables.iter().enumerate() {
+        let of_table = columns.iter().filter(|c| c[0].as_u64() == Some(t as u64));
+        let names: Option<Vec<&str>> = of_table.map(|column| column[1].as_str()).collect();
+        lines.push(format!("{}({})", table.as_str()?, names?.join(", ")));
+    }
+    Some((database.get("db_id")?.as_str()?.to_owned(), lines.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(line: &str, reading: &Reading) -> Result<Record, String> {
+        let object: Object = serde_json::from_str(line).unwrap();
+        Shape::of(&object).and_then(|shape| reading.record(shape, &object))
+    }
+
+    #[test]
+    fn shapes_of_data_sets_become_prompts_and_answers() {
+        let schemas = HashMap::from([("zoo".to_owned(), "animal(id, name)".to_owned())]);
+        let reading = Reading { schemas: Some(schemas), template: None };
+        let check = |line: &str, prompt: Prompt, answer: Option<&str>| {
+            let expected = Record { prompt, answer: answer.map(str::to_owned) };
+            assert_eq!(one(line, &reading), Ok(expected), "{line}");
+        };
+        check(r#"{"prompt": "Once"}"#, Prompt::Raw("Once".into()), None);
+        check(r#"{"question": "2 + 2?", "answer": "4"}"#, user("2 + 2?"), Some("4"));
+        check(
+            r#"{"instruction": "Add.", "input": "1, 2", "output": "3"}"#,
+            user("Add.\n\n1, 2"),
+            Some("3"),
+        );
+        check(
+            r#"{"question": "How many?", "query": "SELECT 1", "db_id": "zoo"}"#,
+            user("animal(id, name)\n\nHow many?"),
+            Some("SELECT 1"),
+        );
+        check(
+            r#"{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"},
+                {"from": "human", "value": "bye"}]}"#,
+            user("hi"),
+            Some("yo"),
+        );
+    }
+
+    #[test]
+    fn bad_records_say_what_was_expected() {
+        let check = |line: &str, part: &str| {
+            let error = one(line, &Reading::default()).unwrap_err();
+            assert!(error.contains(part), "{line}: {error}");
+        };
+        check("{}", "found no keys");
+        check(r#"{"text": "x"}"#, "found `text`");
+        check(r#"{"question": 7}"#, "`question`: expected a string");
+        check(r#"{"question": "x", "query": "y", "db_id": "z"}"#, "--tables");
+        check(r#"{"messages": [{"role": "user"}]}"#, "message 1: no `content`");
+        check(r#"{"messages": [{"role": "assistant", "content": ""}]}"#, "no message to answer");
+    }
+
+    #[test]
+    fn templates_take_fields_and_leave_other_braces() {
+        let object: Object = serde_json::from_str(r#"{"question": "a{b}", "n": 1}"#).unwrap();
+        assert_eq!(fill("Q: {question} {x} {", &object).as_deref(), Ok("Q: a{b} {x} {"));
+        assert!(fill("Q", &object).is_err());
+    }
+}

@@ -1,0 +1,462 @@
+//! `cllm collect`: prompts to trajectories.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, bail};
+use clap::builder::FalseyValueParser;
+use clap::{Args, ValueEnum};
+use cllm_decode::collect::{Collected, Collector, Cost, Job, Settings, Sink};
+use cllm_decode::{CausalLm, Draft, Finish, LmError, Token, naive};
+use cllm_model::{Message, Model, Tokenizer};
+use serde_json::{Value, json};
+
+use crate::cli::{JsonArgs, ModelArgs};
+use crate::collect::record::{self, Reading, Record, Shape};
+use crate::collect::{clean, manifest, part};
+use crate::console::{self, note};
+use crate::exit::{Interrupted, bad_input};
+use crate::interrupt::Interruptible;
+use crate::prompt::Prompt;
+use crate::session::Session;
+use crate::source;
+
+const HELP: &str = "\
+Killed or stopped, the same command goes on: parts that are complete are not made again,
+and the folder ends with the same bytes. Shards of one run may share the folder.
+
+Example:
+  cllm collect --data gsm8k/train.jsonl --out trajectories --max-new-tokens 256";
+
+/// Collect Jacobi trajectories of a model's answers, to train a consistency model on.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct CollectArgs {
+    /// Prompts: JSON lines or Parquet with `prompt`, `messages`, `question`, `instruction`
+    /// (alpaca), `conversations` (sharegpt) or Spider's keys.
+    #[arg(long, env = "CLLM_DATA", value_name = "FILE")]
+    data: PathBuf,
+
+    /// Folder for the trajectories.
+    #[arg(long, env = "CLLM_OUT", value_name = "DIR", required_unless_present = "compare_naive")]
+    out: Option<PathBuf>,
+
+    /// Spider's tables.json.
+    #[arg(long, env = "CLLM_TABLES", value_name = "FILE")]
+    tables: Option<PathBuf>,
+
+    /// The user message, with `{question}` and the like in place of the record's fields.
+    #[arg(long, env = "CLLM_TEMPLATE", value_name = "TEXT")]
+    template: Option<String>,
+
+    /// Length of a block, in tokens.
+    #[arg(long, env = "CLLM_BLOCK", value_name = "N", default_value = "16")]
+    block: NonZeroUsize,
+
+    /// Longest answer, in tokens; longer ones are dropped.
+    #[arg(long, env = "CLLM_MAX_NEW_TOKENS", value_name = "N", default_value = "512")]
+    max_new_tokens: NonZeroUsize,
+
+    /// First guesses: `context` (drawn from the text before), `last-token` or `ngram`.
+    #[arg(long, env = "CLLM_DRAFT", value_name = "DRAFT", default_value = "context")]
+    draft: Draft,
+
+    /// Seed of first guesses and augmentation.
+    #[arg(long, env = "CLLM_SEED", value_name = "N", default_value_t = 0)]
+    seed: u64,
+
+    /// Use only the first N prompts.
+    #[arg(long, env = "CLLM_LIMIT", value_name = "N")]
+    limit: Option<NonZeroUsize>,
+
+    /// Split the work into so many shards.
+    #[arg(long, env = "CLLM_NUM_SHARDS", value_name = "N", default_value = "1")]
+    num_shards: NonZeroUsize,
+
+    /// Do this shard, from 0.
+    #[arg(long, env = "CLLM_SHARD", value_name = "I", default_value_t = 0)]
+    shard: usize,
+
+    /// Take the data's own answers, not the model's greedy ones.
+    #[arg(long, env = "CLLM_USE_ANSWERS", value_parser = FalseyValueParser::new())]
+    use_answers: bool,
+
+    /// Answers to keep: those whose number is the data's (GSM8K), or all clean ones.
+    #[arg(long, env = "CLLM_KEEP", value_enum, default_value = "all")]
+    keep: Keep,
+
+    /// Also store every state with half of its wrong tokens set right.
+    #[arg(long, env = "CLLM_AUGMENT", value_parser = FalseyValueParser::new())]
+    augment: bool,
+
+    /// Prompts a part file covers.
+    #[arg(long, env = "CLLM_PART_SIZE", value_name = "N", default_value = "64")]
+    part_size: NonZeroUsize,
+
+    /// Most rows of a forward. Changes speed and memory, never the trajectories.
+    #[arg(long, env = "CLLM_ROWS_PER_FORWARD", value_name = "N", default_value = "256")]
+    rows_per_forward: NonZeroUsize,
+
+    /// Most prompts under way, each with a KV cache.
+    #[arg(long, env = "CLLM_PROMPTS_IN_FLIGHT", value_name = "N", default_value = "32")]
+    prompts_in_flight: NonZeroUsize,
+
+    /// Write nothing; collect the first N prompts wide and block by block, compare.
+    #[arg(long, env = "CLLM_COMPARE_NAIVE", value_name = "N", conflicts_with = "out")]
+    compare_naive: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    json: JsonArgs,
+
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Which answers are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Keep {
+    Correct,
+    All,
+}
+
+/// Collects.
+pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
+    let schemas = arguments.tables.as_deref().map(record::read_tables).transpose()?;
+    let reading = Reading { template: arguments.template.clone(), schemas };
+    let limit = arguments.compare_naive.or(arguments.limit).map(NonZeroUsize::get);
+    let (shape, records) = record::read(&arguments.data, limit, &reading)?;
+    check(&arguments, shape, &records)?;
+    let mut session = Session::load(&arguments.model)?;
+    if arguments.compare_naive.is_some() {
+        return compare(&arguments, &mut session, &records);
+    }
+    let Some(out) = &arguments.out else { bail!("no --out") };
+    std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
+
+    let size = arguments.part_size.get();
+    let parts = records.len().div_ceil(size);
+    let settings = settings(&arguments, &session, parts)?;
+    for path in manifest::parts(out)? {
+        if let Some(what) = manifest::difference(&part::info(&path)?.0.settings, &settings) {
+            bad_input!("{}: made with other settings: {what}", path.display());
+        }
+    }
+    let mine = |p: &usize| p % arguments.num_shards.get() == arguments.shard;
+    let todo: Vec<usize> =
+        (0..parts).filter(mine).filter(|&p| !part::path(out, p).exists()).collect();
+
+    let (mut jobs, mut unusable, mut open) = (VecDeque::new(), Vec::new(), BTreeMap::new());
+    for &p in &todo {
+        let indices = p * size..records.len().min((p + 1) * size);
+        open.insert(p, Open { left: indices.len(), ..Open::default() });
+        for index in indices {
+            match job(&arguments, &session, index, &records[index]) {
+                Ok(job) => jobs.push_back(job),
+                Err(error) => unusable.push((index as u64, reason(error)?)),
+            }
+        }
+    }
+    note(format_args!("{} of {parts} parts to do, {} prompts", todo.len(), jobs.len()));
+    let Model { lm, tokenizer, .. } = &mut session.model;
+    let (records, settings) = (&records[..], &settings);
+    let mut folder =
+        Folder { arguments: &arguments, records, settings, tokenizer, open, error: None };
+    unusable.into_iter().for_each(|(id, reason)| folder.drop_one(id, reason));
+    let cost = drive(&arguments, lm, jobs, &mut folder);
+    if let Some(error) = folder.error.take() {
+        return Err(error);
+    }
+    if !manifest::parts(out)?.is_empty() {
+        let manifest = manifest::Manifest::write(out)?;
+        let mut stdout = console::out();
+        writeln!(stdout, "{}", serde_json::to_string(&manifest)?)?;
+    }
+    let cost = cost?;
+    console::aside(format_args!(
+        "{} forwards; rows: {} of prompts, {} of answers, {} of blocks",
+        cost.forwards, cost.prompt_rows, cost.answer_rows, cost.block_rows
+    ));
+    Ok(())
+}
+
+/// What the records must allow.
+fn check(arguments: &CollectArgs, shape: Shape, records: &[Record]) -> anyhow::Result<()> {
+    let CollectArgs { shard, num_shards, keep, .. } = arguments;
+    if *shard >= num_shards.get() {
+        bad_input!("--shard {shard}: expected less than --num-shards {num_shards}");
+    }
+    if *keep == Keep::Correct && shape != Shape::Question {
+        bad_input!("--keep correct: there is a check for `question` and `answer` only");
+    }
+    let needed = arguments.use_answers || *keep == Keep::Correct;
+    if let (true, Some(at)) = (needed, records.iter().position(|r| r.answer.is_none())) {
+        bad_input!("{}: record {}: no answer", arguments.data.display(), at + 1);
+    }
+    Ok(())
+}
+
+/// What decides the bytes of a part.
+fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow::Result<Value> {
+    let template = arguments.template.as_ref();
+    Ok(json!({
+        "data_sha256": source::sha256(&arguments.data)?,
+        "tables_sha256": arguments.tables.as_deref().map(source::sha256).transpose()?,
+        "model": session.name,
+        "model_sha256": source::model_sha256(&session.model.path)?,
+        "tokenizer_sha256": source::tokenizer_sha256(&session.model.tokenizer),
+        "weights": session.weights(),
+        "context": session.model.lm.context_length(),
+        "stop_tokens": session.model.stop_tokens,
+        "template": template,
+        "block": arguments.block,
+        "max_new_tokens": arguments.max_new_tokens,
+        "draft": arguments.draft.name(),
+        "seed": arguments.seed,
+        "limit": arguments.limit,
+        "answers": if arguments.use_answers { "data" } else { "greedy" },
+        "keep": if arguments.keep == Keep::Correct { "correct" } else { "all" },
+        "augment": arguments.augment,
+        "part_size": arguments.part_size,
+        "parts": parts,
+    }))
+}
+
+fn job(
+    arguments: &CollectArgs,
+    session: &Session,
+    index: usize,
+    record: &Record,
+) -> anyhow::Result<Job> {
+    let request = session.request(&record.prompt, Some(arguments.max_new_tokens))?;
+    let given = match &record.answer {
+        Some(answer) if arguments.use_answers => {
+            let given = answer_tokens(session, &record.prompt, answer)?;
+            let context = session.model.lm.context_length();
+            let position = request.prompt.len() + given.len();
+            if position > context || given.len() > arguments.max_new_tokens.get() {
+                return Err(LmError::ContextFull { position, context }.into());
+            }
+            Some(given)
+        }
+        _ => None,
+    };
+    Ok(Job { id: index as u64, request, given })
+}
+
+/// The tokens of the data's answer, up to the first stop token: what the chat template
+/// puts after the prompt, or the text and the end-of-text token.
+fn answer_tokens(session: &Session, prompt: &Prompt, answer: &str) -> anyhow::Result<Vec<Token>> {
+    let Model { tokenizer, chat, stop_tokens, .. } = &session.model;
+    if let (Prompt::Chat(messages), Some(chat)) = (prompt, chat) {
+        let before = chat.render(messages, true, &serde_json::Map::new())?;
+        let mut all = messages.clone();
+        all.push(Message::new("assistant", answer));
+        let whole = chat.render(&all, false, &serde_json::Map::new())?;
+        if let Some(rest) = whole.strip_prefix(&before) {
+            let mut tokens = tokenizer.encode(rest, false)?;
+            if let Some(end) = tokens.iter().position(|token| stop_tokens.contains(token)) {
+                tokens.truncate(end + 1);
+                return Ok(tokens);
+            }
+        }
+    }
+    let mut tokens = tokenizer.encode(answer, false)?;
+    tokens.extend(tokenizer.eos().or(stop_tokens.first().copied()));
+    Ok(tokens)
+}
+
+/// Why a prompt cannot be used, if it is the prompt's fault.
+fn reason(error: anyhow::Error) -> anyhow::Result<&'static str> {
+    match error.downcast_ref::<LmError>() {
+        Some(LmError::PromptTooLong { .. }) => Ok("prompt_too_long"),
+        Some(LmError::ContextFull { .. }) => Ok("answer_too_long"),
+        _ => Err(error),
+    }
+}
+
+fn width(arguments: &CollectArgs) -> Settings {
+    Settings {
+        block: arguments.block.get(),
+        draft: arguments.draft,
+        seed: arguments.seed,
+        rows: arguments.rows_per_forward.get(),
+        prompts: arguments.prompts_in_flight.get(),
+    }
+}
+
+/// Runs jobs until all are done, Ctrl-C, or a failed write.
+fn drive<L: CausalLm>(
+    arguments: &CollectArgs,
+    lm: &mut L,
+    mut jobs: VecDeque<Job>,
+    sink: &mut (impl Sink + Failing),
+) -> anyhow::Result<Cost> {
+    let mut collector = Collector::new(width(arguments))?;
+    let interruptible = Interruptible::new();
+    while !(jobs.is_empty() && collector.is_idle()) && !sink.failed() {
+        if interruptible.stopped() {
+            return Err(Interrupted.into());
+        }
+        while let (true, Some(job)) = (collector.has_room(), jobs.front()) {
+            collector.push(lm, job.clone())?;
+            jobs.pop_front();
+        }
+        collector.step(lm, sink)?;
+    }
+    Ok(collector.cost())
+}
+
+/// A sink that may have met an error.
+trait Failing {
+    fn failed(&self) -> bool;
+}
+
+/// A part under way.
+#[derive(Debug, Default)]
+struct Open {
+    /// Prompts not yet kept or dropped.
+    left: usize,
+    rows: Vec<part::Row>,
+    dropped: BTreeMap<String, usize>,
+}
+
+/// Sorts what comes into parts and writes each when it is complete.
+struct Folder<'a> {
+    arguments: &'a CollectArgs,
+    records: &'a [Record],
+    settings: &'a Value,
+    tokenizer: &'a Tokenizer,
+    open: BTreeMap<usize, Open>,
+    error: Option<anyhow::Error>,
+}
+
+impl Folder<'_> {
+    fn drop_one(&mut self, id: u64, reason: &str) {
+        self.settle(id, |open| *open.dropped.entry(reason.to_owned()).or_default() += 1);
+    }
+
+    /// A prompt is kept or dropped; its part may be complete.
+    fn settle(&mut self, id: u64, change: impl FnOnce(&mut Open)) {
+        let p = id as usize / self.arguments.part_size.get();
+        let Some(open) = self.open.get_mut(&p) else { return };
+        change(open);
+        open.left -= 1;
+        if open.left > 0 {
+            return;
+        }
+        let mut open = self.open.remove(&p).unwrap_or_default();
+        open.rows.sort_by_key(|row| row.collected.id);
+        let Some(out) = &self.arguments.out else { return };
+        let path = part::path(out, p);
+        let augment = self.arguments.augment.then_some(self.arguments.seed);
+        match part::write(&path, self.settings, &open.rows, open.dropped, augment) {
+            Ok(counts) => note(format_args!(
+                "{}: {} of {} prompts kept, {} blocks",
+                path.display(),
+                counts.kept,
+                counts.prompts,
+                counts.blocks
+            )),
+            Err(error) => self.error = Some(error),
+        }
+    }
+}
+
+impl Failing for Folder<'_> {
+    fn failed(&self) -> bool {
+        self.error.is_some()
+    }
+}
+
+impl Sink for Folder<'_> {
+    fn answered(&mut self, id: u64, answer: &[Token], finish: Option<Finish>) -> bool {
+        let text = self.tokenizer.decode(answer, true);
+        let reference = self.records[id as usize].answer.as_deref();
+        let wrong = || {
+            let correct = reference.and_then(|reference| clean::same_number(reference, &text));
+            (self.arguments.keep == Keep::Correct && correct != Some(true)).then_some("incorrect")
+        };
+        match clean::fault(answer, &text, finish).or_else(wrong) {
+            Some(reason) => {
+                self.drop_one(id, reason);
+                false
+            }
+            None => true,
+        }
+    }
+
+    fn collected(&mut self, collected: Collected) {
+        let id = collected.id;
+        let answer = self.tokenizer.decode(&collected.answer, true);
+        let reference = self.records[id as usize].answer.clone();
+        self.settle(id, |open| open.rows.push(part::Row { collected, answer, reference }));
+    }
+}
+
+/// Keeps all in memory.
+#[derive(Default)]
+struct InMemory(BTreeMap<u64, Collected>);
+
+impl Sink for InMemory {
+    fn collected(&mut self, collected: Collected) {
+        self.0.insert(collected.id, collected);
+    }
+}
+
+impl Failing for InMemory {
+    fn failed(&self) -> bool {
+        false
+    }
+}
+
+/// `--compare-naive`: both ways, timed; an error if a trajectory differs.
+fn compare(
+    arguments: &CollectArgs,
+    session: &mut Session,
+    records: &[Record],
+) -> anyhow::Result<()> {
+    let jobs = records.iter().enumerate().map(|(i, record)| job(arguments, session, i, record));
+    let jobs: VecDeque<Job> = jobs.collect::<Result<_, _>>()?;
+    let (weights, machine) = (session.weights(), session.machine());
+    let lm = &mut session.model.lm;
+    let mut wide = InMemory::default();
+    let started = Instant::now();
+    let cost = drive(arguments, lm, jobs.clone(), &mut wide)?;
+    let wide_seconds = started.elapsed().as_secs_f64();
+    note(format_args!("wide: {wide_seconds:.1} s"));
+
+    let started = Instant::now();
+    let mut identical = 0;
+    for job in &jobs {
+        let naive = naive::collect(lm, &width(arguments), job)?;
+        identical += usize::from(wide.0.get(&job.id) == Some(&naive));
+    }
+    let naive_seconds = started.elapsed().as_secs_f64();
+    let tokens: usize = wide.0.values().map(|collected| collected.answer.len()).sum();
+    let report = json!({
+        "model": session.name,
+        "machine": machine,
+        "weights": weights,
+        "prompts": jobs.len(),
+        "answer_tokens": tokens,
+        "block": arguments.block,
+        "rows_per_forward": arguments.rows_per_forward,
+        "wide_seconds": wide_seconds,
+        "naive_seconds": naive_seconds,
+        "speedup": naive_seconds / wide_seconds,
+        "wide_tokens_per_second": tokens as f64 / wide_seconds,
+        "forwards": cost.forwards,
+        "prompt_rows": cost.prompt_rows,
+        "answer_rows": cost.answer_rows,
+        "block_rows": cost.block_rows,
+        "identical": identical as f64 / jobs.len() as f64,
+    });
+    writeln!(console::out(), "{report}")?;
+    if identical < jobs.len() {
+        bail!("{} of {} prompts have other trajectories", jobs.len() - identical, jobs.len());
+    }
+    Ok(())
+}
