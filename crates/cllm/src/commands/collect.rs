@@ -296,7 +296,7 @@ fn drive<L: CausalLm>(
 ) -> anyhow::Result<Cost> {
     let mut collector = Collector::new(width(arguments))?;
     let interruptible = Interruptible::new();
-    while !(jobs.is_empty() && collector.is_idle()) && !sink.failed() {
+    while !(sink.failed() || jobs.is_empty() && collector.is_idle()) {
         if interruptible.stopped() {
             return Err(Interrupted.into());
         }
