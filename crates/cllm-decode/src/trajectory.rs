@@ -94,12 +94,10 @@ impl Trajectory {
     pub fn augmented(&self, seed: u64) -> impl Iterator<Item = Vec<Token>> + '_ {
         let n = self.fixed.len();
         self.states().zip(&self.first_wrong).enumerate().map(move |(j, (mut state, &wrong))| {
-            for (i, (token, &fixed)) in
-                state.iter_mut().zip(&self.fixed).enumerate().skip(wrong + 1)
-            {
+            for (i, token) in state.iter_mut().enumerate().skip(wrong + 1) {
                 let place = (self.start as u64) << 32 | (j * n + i) as u64;
                 if counter::hash(seed, place) >> 63 == 1 {
-                    *token = fixed;
+                    *token = self.fixed[i];
                 }
             }
             state

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 
 use cllm_decode::{Finish, Token};
 
+use crate::task::gsm8k;
+
 /// Equal tokens in a row (Kou et al. 2024).
 const RUN: usize = 10;
 /// Length of the n-grams looked at, and how often one may stand in an answer.
@@ -48,17 +50,12 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
 }
 
 /// Whether an answer gives the number that the reference gives after `####` (GSM8K): its
-/// own after `####`, else its last one. `None` if the reference has none.
-pub(crate) fn same_number(reference: &str, answer: &str) -> Option<bool> {
-    let expected = last_number(reference.rsplit_once("####")?.1)?;
-    let said = answer.rsplit_once("####").map_or(answer, |(_, after)| after);
-    Some(last_number(said) == Some(expected))
-}
-
-fn last_number(text: &str) -> Option<f64> {
-    let digits = text.replace([',', '$', '%'], "");
-    let words = digits.split(|c: char| !(c.is_ascii_digit() || c == '.' || c == '-'));
-    words.filter_map(|word| word.trim_end_matches('.').parse().ok()).next_back()
+/// own after `####`, or its last one if it has no such mark.
+pub(crate) fn same_number(reference: &str, answer: &str) -> bool {
+    match gsm8k::answer(answer) {
+        Some(_) => gsm8k::is_correct(answer, reference),
+        None => gsm8k::is_correct_flexible(answer, reference),
+    }
 }
 
 #[cfg(test)]
@@ -83,10 +80,11 @@ mod tests {
 
     #[test]
     fn numbers_are_compared_as_gsm8k_writes_them() {
-        assert_eq!(same_number("a\n#### 1,200", "so $1200."), Some(true));
-        assert_eq!(same_number("#### 5", "#### 5\n"), Some(true));
-        assert_eq!(same_number("#### 5", "5 or 6"), Some(false));
-        assert_eq!(same_number("#### -5", "no idea"), Some(false));
-        assert_eq!(same_number("five", "5"), None);
+        assert!(same_number("a\n#### 1,200", "so $1200."));
+        assert!(same_number("#### 5", "#### 5\n"));
+        assert!(!same_number("#### 5", "5 or 6"));
+        assert!(!same_number("#### 6", "#### 5\n6"), "the mark decides where there is one");
+        assert!(!same_number("#### -5", "no idea"));
+        assert!(!same_number("five", "5"));
     }
 }

@@ -9,8 +9,8 @@
 //! | `instruction` | a user message, with `input` below it if any (alpaca) | `output` |
 //! | `conversations` | as `messages` (sharegpt: `from`, `value`) | the last `gpt` turn |
 //!
-//! A file has one shape: that of its first record. The Spider prompt here is a stand-in
-//! for the task's own.
+//! A file has one shape: that of its first record. Prompts of GSM8K and Spider are those
+//! that `cllm eval` asks.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -22,6 +22,8 @@ use serde_json::{Map, Value};
 
 use crate::exit::bad_input;
 use crate::prompt::Prompt;
+use crate::task::spider;
+use crate::task::spider::schema::Schema;
 
 type Object = Map<String, Value>;
 
@@ -72,8 +74,8 @@ impl Shape {
 pub(crate) struct Reading {
     /// Text with `{field}` in place of fields of the record; the user message.
     pub(crate) template: Option<String>,
-    /// The schema of each database as text.
-    pub(crate) schemas: Option<HashMap<String, String>>,
+    /// The schema of each database.
+    pub(crate) schemas: Option<HashMap<String, Schema>>,
 }
 
 /// Reads records: Parquet if the name ends so, else JSON lines. All are checked.
@@ -187,7 +189,7 @@ impl Reading {
                 let schema = schemas
                     .get(db)
                     .ok_or_else(|| format!("`db_id`: no schema of `{db}` in the tables"))?;
-                let prompt = format!("{schema}\n\n{}", text(object, "question")?);
+                let prompt = spider::prompt(schema, text(object, "question")?);
                 Record { prompt: user(&prompt), answer: optional(object, "query") }
             }
             Shape::Messages => conversation(object, "messages", ["role", "content"])?,
@@ -252,36 +254,6 @@ fn fill(template: &str, object: &Object) -> Result<String, String> {
     if used { Ok(out) } else { Err("the template names no text field of this record".into()) }
 }
 
-/// Every schema of a Spider `tables.json` as text: a line `table(column, ...)` each.
-pub(crate) fn read_tables(path: &Path) -> anyhow::Result<HashMap<String, String>> {
-    let parsed = fs::read(path)
-        .map_err(|error| error.to_string())
-        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).map_err(|e| e.to_string()))
-        .and_then(|value| {
-            let databases = value.as_array().ok_or("expected an array of schemas")?;
-            databases.iter().map(schema).collect::<Option<_>>().ok_or_else(|| {
-                "expected schemas with `db_id`, `table_names_original`, `column_names_original`"
-                    .to_owned()
-            })
-        });
-    match parsed {
-        Ok(schemas) => Ok(schemas),
-        Err(what) => bad_input!("{}: {what}", path.display()),
-    }
-}
-
-fn schema(database: &Value) -> Option<(String, String)> {
-    let tables = database.get("table_names_original")?.as_array()?;
-    let columns = database.get("column_names_original")?.as_array()?;
-    let mut lines = Vec::with_capacity(tables.len());
-    for (t, table) in tables.iter().enumerate() {
-        let of_table = columns.iter().filter(|c| c[0].as_u64() == Some(t as u64));
-        let names: Option<Vec<&str>> = of_table.map(|column| column[1].as_str()).collect();
-        lines.push(format!("{}({})", table.as_str()?, names?.join(", ")));
-    }
-    Some((database.get("db_id")?.as_str()?.to_owned(), lines.join("\n")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -293,7 +265,7 @@ mod tests {
 
     #[test]
     fn shapes_of_data_sets_become_prompts_and_answers() {
-        let schemas = HashMap::from([("zoo".to_owned(), "animal(id, name)".to_owned())]);
+        let schemas = HashMap::from([("shop".to_owned(), spider::schema::tests::shop())]);
         let reading = Reading { schemas: Some(schemas), template: None };
         let check = |line: &str, prompt: Prompt, answer: Option<&str>| {
             let expected = Record { prompt, answer: answer.map(str::to_owned) };
@@ -307,8 +279,8 @@ mod tests {
             Some("3"),
         );
         check(
-            r#"{"question": "How many?", "query": "SELECT 1", "db_id": "zoo"}"#,
-            user("animal(id, name)\n\nHow many?"),
+            r#"{"question": "How many?", "query": "SELECT 1", "db_id": "shop"}"#,
+            user(&spider::prompt(&spider::schema::tests::shop(), "How many?")),
             Some("SELECT 1"),
         );
         check(

@@ -23,6 +23,7 @@ use crate::interrupt::Interruptible;
 use crate::prompt::Prompt;
 use crate::session::Session;
 use crate::source;
+use crate::task::spider::schema;
 
 const HELP: &str = "\
 Killed or stopped, the same command goes on: parts that are complete are not made again,
@@ -124,7 +125,7 @@ enum Keep {
 
 /// Collects.
 pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
-    let schemas = arguments.tables.as_deref().map(record::read_tables).transpose()?;
+    let schemas = arguments.tables.as_deref().map(schema::read).transpose()?;
     let reading = Reading { template: arguments.template.clone(), schemas };
     let limit = arguments.compare_naive.or(arguments.limit).map(NonZeroUsize::get);
     let (shape, records) = record::read(&arguments.data, limit, &reading)?;
@@ -296,7 +297,10 @@ fn drive<L: CausalLm>(
 ) -> anyhow::Result<Cost> {
     let mut collector = Collector::new(width(arguments))?;
     let interruptible = Interruptible::new();
-    while !(sink.failed() || jobs.is_empty() && collector.is_idle()) {
+    while !sink.failed() {
+        if jobs.is_empty() && collector.is_idle() {
+            break;
+        }
         if interruptible.stopped() {
             return Err(Interrupted.into());
         }
@@ -376,8 +380,8 @@ impl Sink for Folder<'_> {
         let text = self.tokenizer.decode(answer, true);
         let reference = self.records[id as usize].answer.as_deref();
         let wrong = || {
-            let correct = reference.and_then(|reference| clean::same_number(reference, &text));
-            (self.arguments.keep == Keep::Correct && correct != Some(true)).then_some("incorrect")
+            let correct = reference.is_some_and(|own| clean::same_number(own, &text));
+            (self.arguments.keep == Keep::Correct && !correct).then_some("incorrect")
         };
         match clean::fault(answer, &text, finish).or_else(wrong) {
             Some(reason) => {
