@@ -66,29 +66,9 @@ pub(crate) struct Eight {
     pub(crate) sums: Vec<i32>,
 }
 
-impl Eight {
-    fn resize(&mut self, len: usize) {
-        self.values.resize(len, [0; GROUP]);
-        self.scales.resize(len, 0.0);
-        self.shifts.resize(len, 0.0);
-        self.sums.resize(len, 0);
-    }
-
-    fn groups(&mut self) -> quantize::Groups<'_> {
-        quantize::Groups {
-            values: &mut self.values,
-            scales: &mut self.scales,
-            shifts: &mut self.shifts,
-            sums: &mut self.sums,
-        }
-    }
-}
-
 thread_local! {
-    /// A row on its way into the store, as it was made.
+    /// A row on its way into the store.
     static ROW: RefCell<Vec<[f32; GROUP]>> = const { RefCell::new(Vec::new()) };
-    /// A row on its way into the store, rounded.
-    static ROUNDED: RefCell<(Vec<[u16; GROUP]>, Eight)> = RefCell::default();
 }
 
 impl Default for Activations {
@@ -113,7 +93,10 @@ impl Activations {
                     *store = Store::Eight(Eight::default());
                 }
                 if let Store::Eight(eight) = store {
-                    eight.resize(len);
+                    eight.values.resize(len, [0; GROUP]);
+                    eight.scales.resize(len, 0.0);
+                    eight.shifts.resize(len, 0.0);
+                    eight.sums.resize(len, 0);
                 }
             }
         }
@@ -254,32 +237,8 @@ impl Writer<'_> {
             if step == 1 {
                 return self.store.write(isa, place, x);
             }
-            // The whole row is rounded first, because rounding is fastest in one go, and then
-            // handed out to its places.
-            match &self.store {
-                SharedStore::F32(to) => {
-                    for (g, x) in x.iter().enumerate() {
-                        to.slice(place + g * step, 1)[0] = *x;
-                    }
-                }
-                SharedStore::Bf16(to) => ROUNDED.with_borrow_mut(|(row, _)| {
-                    row.resize(x.len(), [0; GROUP]);
-                    quantize::to_bf16(isa, x, row);
-                    for (g, x) in row.iter().enumerate() {
-                        to.slice(place + g * step, 1)[0] = *x;
-                    }
-                }),
-                SharedStore::Eight(to) => ROUNDED.with_borrow_mut(|(_, row)| {
-                    row.resize(x.len());
-                    quantize::quantize(isa, x, row.groups());
-                    for g in 0..x.len() {
-                        let place = place + g * step;
-                        to.values.slice(place, 1)[0] = row.values[g];
-                        to.scales.slice(place, 1)[0] = row.scales[g];
-                        to.shifts.slice(place, 1)[0] = row.shifts[g];
-                        to.sums.slice(place, 1)[0] = row.sums[g];
-                    }
-                }),
+            for (g, x) in x.iter().enumerate() {
+                self.store.write(isa, place + g * step, std::slice::from_ref(x));
             }
         }
     }

@@ -159,19 +159,14 @@ impl Linear {
             self.panels(isa, x, panels, |panel, first, rows| {
                 let output = panel * PANEL;
                 let lanes = PANEL.min(n - output);
-                let bias = self.bias.as_ref().map(|bias| &bias[output..][..lanes]);
                 for (i, values) in rows.iter().enumerate() {
                     // SAFETY: each thread visits panels of its own, each once.
                     #[expect(unsafe_code, reason = "threads write columns of their own")]
                     let places = unsafe { out.slice((first + i) * n + output, lanes) };
-                    match (<&mut PanelOutputs>::try_from(&mut *places), bias) {
-                        // The usual case, of a known length.
-                        (Ok(places), None) => {
-                            places.iter_mut().zip(values).for_each(|(p, &v)| put(p, v));
-                        }
-                        (_, None) => places.iter_mut().zip(values).for_each(|(p, &v)| put(p, v)),
-                        (_, Some(bias)) => {
-                            for ((p, v), b) in places.iter_mut().zip(values).zip(bias) {
+                    match &self.bias {
+                        None => places.iter_mut().zip(values).for_each(|(p, &v)| put(p, v)),
+                        Some(bias) => {
+                            for ((p, v), b) in places.iter_mut().zip(values).zip(&bias[output..]) {
                                 put(p, v + b);
                             }
                         }
