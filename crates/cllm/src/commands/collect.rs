@@ -1,29 +1,32 @@
 //! `cllm collect`: prompts to trajectories.
 
+mod compare;
+mod folder;
+mod jobs;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Instant;
 
 use anyhow::{Context, bail};
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
-use cllm_decode::collect::{Collected, Collector, Cost, Job, Settings, Sink};
-use cllm_decode::{CausalLm, Draft, Finish, LmError, Token, naive};
-use cllm_model::{Message, Model, Tokenizer};
+use cllm_decode::collect::{Collector, Cost, Job, Settings, Sink};
+use cllm_decode::{CausalLm, Draft};
+use cllm_model::Model;
 use serde_json::{Value, json};
 
 use crate::cli::{JsonArgs, ModelArgs};
 use crate::collect::record::{self, Reading, Record, Shape};
-use crate::collect::{clean, manifest, part};
+use crate::collect::{manifest, part};
 use crate::console::{self, note};
 use crate::exit::{Interrupted, bad_input};
 use crate::interrupt::Interruptible;
-use crate::prompt::Prompt;
 use crate::session::Session;
 use crate::source;
 use crate::task::spider::schema;
+use folder::{Folder, Open};
 
 const HELP: &str = "\
 Killed or stopped, the same command goes on: parts that are complete are not made again,
@@ -132,7 +135,7 @@ pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
     check(&arguments, shape, &records)?;
     let mut session = Session::load(&arguments.model)?;
     if arguments.compare_naive.is_some() {
-        return compare(&arguments, &mut session, &records);
+        return compare::run(&arguments, &mut session, &records);
     }
     let Some(out) = &arguments.out else { bail!("no --out") };
     std::fs::create_dir_all(out).with_context(|| format!("cannot make {}", out.display()))?;
@@ -149,24 +152,24 @@ pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
     let todo: Vec<usize> =
         (0..parts).filter(mine).filter(|&p| !part::path(out, p).exists()).collect();
 
-    let (mut jobs, mut unusable, mut open) = (VecDeque::new(), Vec::new(), BTreeMap::new());
+    let (mut queue, mut unusable, mut open) = (VecDeque::new(), Vec::new(), BTreeMap::new());
     for &p in &todo {
         let indices = p * size..records.len().min((p + 1) * size);
         open.insert(p, Open { left: indices.len(), ..Open::default() });
         for index in indices {
-            match job(&arguments, &session, index, &records[index]) {
-                Ok(job) => jobs.push_back(job),
-                Err(error) => unusable.push((index as u64, reason(error)?)),
+            match jobs::job(&arguments, &session, index, &records[index]) {
+                Ok(job) => queue.push_back(job),
+                Err(error) => unusable.push((index as u64, jobs::reason(error)?)),
             }
         }
     }
-    note(format_args!("{} of {parts} parts to do, {} prompts", todo.len(), jobs.len()));
+    note(format_args!("{} of {parts} parts to do, {} prompts", todo.len(), queue.len()));
     let Model { lm, tokenizer, .. } = &mut session.model;
     let (records, settings) = (&records[..], &settings);
     let mut folder =
         Folder { arguments: &arguments, records, settings, tokenizer, open, error: None };
     unusable.into_iter().for_each(|(id, reason)| folder.drop_one(id, reason));
-    let cost = drive(&arguments, lm, jobs, &mut folder);
+    let cost = drive(&arguments, lm, queue, &mut folder);
     if let Some(error) = folder.error.take() {
         return Err(error);
     }
@@ -225,59 +228,6 @@ fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow:
     }))
 }
 
-fn job(
-    arguments: &CollectArgs,
-    session: &Session,
-    index: usize,
-    record: &Record,
-) -> anyhow::Result<Job> {
-    let request = session.request(&record.prompt, Some(arguments.max_new_tokens))?;
-    let given = match &record.answer {
-        Some(answer) if arguments.use_answers => {
-            let given = answer_tokens(session, &record.prompt, answer)?;
-            let context = session.model.lm.context_length();
-            let position = request.prompt.len() + given.len();
-            if position > context || given.len() > arguments.max_new_tokens.get() {
-                return Err(LmError::ContextFull { position, context }.into());
-            }
-            Some(given)
-        }
-        _ => None,
-    };
-    Ok(Job { id: index as u64, request, given })
-}
-
-/// The tokens of the data's answer, up to the first stop token: what the chat template
-/// puts after the prompt, or the text and the end-of-text token.
-fn answer_tokens(session: &Session, prompt: &Prompt, answer: &str) -> anyhow::Result<Vec<Token>> {
-    let Model { tokenizer, chat, stop_tokens, .. } = &session.model;
-    if let (Prompt::Chat(messages), Some(chat)) = (prompt, chat) {
-        let before = chat.render(messages, true, &serde_json::Map::new())?;
-        let mut all = messages.clone();
-        all.push(Message::new("assistant", answer));
-        let whole = chat.render(&all, false, &serde_json::Map::new())?;
-        if let Some(rest) = whole.strip_prefix(&before) {
-            let mut tokens = tokenizer.encode(rest, false)?;
-            if let Some(end) = tokens.iter().position(|token| stop_tokens.contains(token)) {
-                tokens.truncate(end + 1);
-                return Ok(tokens);
-            }
-        }
-    }
-    let mut tokens = tokenizer.encode(answer, false)?;
-    tokens.extend(tokenizer.eos().or(stop_tokens.first().copied()));
-    Ok(tokens)
-}
-
-/// Why a prompt cannot be used, if it is the prompt's fault.
-fn reason(error: anyhow::Error) -> anyhow::Result<&'static str> {
-    match error.downcast_ref::<LmError>() {
-        Some(LmError::PromptTooLong { .. }) => Ok("prompt_too_long"),
-        Some(LmError::ContextFull { .. }) => Ok("answer_too_long"),
-        _ => Err(error),
-    }
-}
-
 fn width(arguments: &CollectArgs) -> Settings {
     Settings {
         block: arguments.block.get(),
@@ -316,151 +266,4 @@ fn drive<L: CausalLm>(
 /// A sink that may have met an error.
 trait Failing {
     fn failed(&self) -> bool;
-}
-
-/// A part under way.
-#[derive(Debug, Default)]
-struct Open {
-    /// Prompts not yet kept or dropped.
-    left: usize,
-    rows: Vec<part::Row>,
-    dropped: BTreeMap<String, usize>,
-}
-
-/// Sorts what comes into parts and writes each when it is complete.
-struct Folder<'a> {
-    arguments: &'a CollectArgs,
-    records: &'a [Record],
-    settings: &'a Value,
-    tokenizer: &'a Tokenizer,
-    open: BTreeMap<usize, Open>,
-    error: Option<anyhow::Error>,
-}
-
-impl Folder<'_> {
-    fn drop_one(&mut self, id: u64, reason: &str) {
-        self.settle(id, |open| *open.dropped.entry(reason.to_owned()).or_default() += 1);
-    }
-
-    /// A prompt is kept or dropped; its part may be complete.
-    fn settle(&mut self, id: u64, change: impl FnOnce(&mut Open)) {
-        let p = id as usize / self.arguments.part_size.get();
-        let Some(open) = self.open.get_mut(&p) else { return };
-        change(open);
-        open.left -= 1;
-        if open.left > 0 {
-            return;
-        }
-        let mut open = self.open.remove(&p).unwrap_or_default();
-        open.rows.sort_by_key(|row| row.collected.id);
-        let Some(out) = &self.arguments.out else { return };
-        let path = part::path(out, p);
-        let augment = self.arguments.augment.then_some(self.arguments.seed);
-        match part::write(&path, self.settings, &open.rows, open.dropped, augment) {
-            Ok(counts) => note(format_args!(
-                "{}: {} of {} prompts kept, {} blocks",
-                path.display(),
-                counts.kept,
-                counts.prompts,
-                counts.blocks
-            )),
-            Err(error) => self.error = Some(error),
-        }
-    }
-}
-
-impl Failing for Folder<'_> {
-    fn failed(&self) -> bool {
-        self.error.is_some()
-    }
-}
-
-impl Sink for Folder<'_> {
-    fn answered(&mut self, id: u64, answer: &[Token], finish: Option<Finish>) -> bool {
-        let text = self.tokenizer.decode(answer, true);
-        let reference = self.records[id as usize].answer.as_deref();
-        let wrong = || {
-            let correct = reference.is_some_and(|own| clean::same_number(own, &text));
-            (self.arguments.keep == Keep::Correct && !correct).then_some("incorrect")
-        };
-        match clean::fault(answer, &text, finish).or_else(wrong) {
-            Some(reason) => {
-                self.drop_one(id, reason);
-                false
-            }
-            None => true,
-        }
-    }
-
-    fn collected(&mut self, collected: Collected) {
-        let id = collected.id;
-        let answer = self.tokenizer.decode(&collected.answer, true);
-        let reference = self.records[id as usize].answer.clone();
-        self.settle(id, |open| open.rows.push(part::Row { collected, answer, reference }));
-    }
-}
-
-/// Keeps all in memory.
-#[derive(Default)]
-struct InMemory(BTreeMap<u64, Collected>);
-
-impl Sink for InMemory {
-    fn collected(&mut self, collected: Collected) {
-        self.0.insert(collected.id, collected);
-    }
-}
-
-impl Failing for InMemory {
-    fn failed(&self) -> bool {
-        false
-    }
-}
-
-/// `--compare-naive`: both ways, timed; an error if a trajectory differs.
-fn compare(
-    arguments: &CollectArgs,
-    session: &mut Session,
-    records: &[Record],
-) -> anyhow::Result<()> {
-    let jobs = records.iter().enumerate().map(|(i, record)| job(arguments, session, i, record));
-    let jobs: VecDeque<Job> = jobs.collect::<Result<_, _>>()?;
-    let (weights, machine) = (session.weights(), session.machine());
-    let lm = &mut session.model.lm;
-    let mut wide = InMemory::default();
-    let started = Instant::now();
-    let cost = drive(arguments, lm, jobs.clone(), &mut wide)?;
-    let wide_seconds = started.elapsed().as_secs_f64();
-    note(format_args!("wide: {wide_seconds:.1} s"));
-
-    let started = Instant::now();
-    let mut identical = 0;
-    for job in &jobs {
-        let naive = naive::collect(lm, &width(arguments), job)?;
-        identical += usize::from(wide.0.get(&job.id) == Some(&naive));
-    }
-    let naive_seconds = started.elapsed().as_secs_f64();
-    let tokens: usize = wide.0.values().map(|collected| collected.answer.len()).sum();
-    let report = json!({
-        "model": session.name,
-        "machine": machine,
-        "weights": weights,
-        "prompts": jobs.len(),
-        "answer_tokens": tokens,
-        "block": arguments.block,
-        "rows_per_forward": arguments.rows_per_forward,
-        "wide_seconds": wide_seconds,
-        "naive_seconds": naive_seconds,
-        "speedup": naive_seconds / wide_seconds,
-        "wide_tokens_per_second": tokens as f64 / wide_seconds,
-        "forwards": cost.forwards,
-        "prompt_rows": cost.prompt_rows,
-        "answer_rows": cost.answer_rows,
-        "block_rows": cost.block_rows,
-        "identical": identical as f64 / jobs.len() as f64,
-    });
-    writeln!(console::out(), "{report}")?;
-    if identical < jobs.len() {
-        bail!("{} of {} prompts have other trajectories", jobs.len() - identical, jobs.len());
-    }
-    Ok(())
 }
