@@ -1,9 +1,12 @@
 //! Wide collection gives the trajectories of the block-by-block way, whatever the width,
 //! the company, the blocks and the drafts; and both are Jacobi iterations by definition.
 
+mod common;
+
 use cllm_decode::collect::{Collected, Collector, Job, Settings, Sink};
 use cllm_decode::fake::{Fake, FakeCache, Kind};
 use cllm_decode::{CausalLm, Draft, Finish, LmError, Request, Sequence, Token, ar, naive};
+use common::kinds;
 use proptest::prelude::*;
 
 /// Keeps everything, but turns down the prompts in `unwanted`.
@@ -31,17 +34,6 @@ struct Case {
     settings: Settings,
     jobs: Vec<Job>,
     unwanted: Vec<u64>,
-}
-
-fn kinds(vocab: Token) -> impl Strategy<Value = Kind> {
-    prop_oneof![
-        3 => any::<u64>().prop_map(Kind::ContextHash),
-        3 => (1..4usize, any::<u64>()).prop_map(|(order, seed)| Kind::Markov { order, seed }),
-        2 => (1..=vocab).prop_map(Kind::Cycle),
-        2 => (1..12usize).prop_map(Kind::Copy),
-        1 => (0..vocab).prop_map(Kind::Constant),
-        3 => (0..vocab, any::<u64>()).prop_map(|(token, seed)| Kind::Half { token, seed }),
-    ]
 }
 
 prop_compose! {

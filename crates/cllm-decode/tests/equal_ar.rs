@@ -1,13 +1,16 @@
 //! The theorem: every decoder gives the tokens that one token a forward gives, for any
 //! model, prompt, window, draft, limit, stop and chunking.
 
+mod common;
+
 use std::ops::ControlFlow;
 
-use cllm_decode::fake::{Fake, Kind};
+use cllm_decode::fake::Fake;
 use cllm_decode::{
     Answer, CausalLm, Decoder, Draft, Finish, Jacobi, LmError, Observer, RecordedIteration,
     Recorder, Request, Sequence, Token, ar, stream,
 };
+use common::kinds;
 use proptest::prelude::*;
 
 /// Breaks at the given token of the answer, and records.
@@ -84,17 +87,6 @@ impl Case {
     fn watcher(&self) -> Watcher {
         Watcher { break_at: self.break_at, ..Watcher::default() }
     }
-}
-
-fn kinds(vocab: Token) -> impl Strategy<Value = Kind> {
-    prop_oneof![
-        3 => any::<u64>().prop_map(Kind::ContextHash),
-        3 => (1..4usize, any::<u64>()).prop_map(|(order, seed)| Kind::Markov { order, seed }),
-        2 => (1..=vocab).prop_map(Kind::Cycle),
-        2 => (1..12usize).prop_map(Kind::Copy),
-        1 => (0..vocab).prop_map(Kind::Constant),
-        2 => (0..vocab, any::<u64>()).prop_map(|(token, seed)| Kind::Half { token, seed }),
-    ]
 }
 
 prop_compose! {
