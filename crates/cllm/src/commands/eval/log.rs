@@ -23,8 +23,8 @@ pub(super) struct Header {
     /// SHA-256 of the data.
     pub(super) data: String,
     pub(super) model: String,
-    /// Digest of the names, sizes and times of the model's files.
-    pub(super) model_files: String,
+    /// SHA-256 of the model.
+    pub(super) model_sha256: String,
     /// The formats its weights are computed in.
     pub(super) weights: String,
     pub(super) decoder: String,
@@ -136,7 +136,7 @@ pub(super) mod tests {
             task: "t".into(),
             data: "d".into(),
             model: "m".into(),
-            model_files: "f".into(),
+            model_sha256: "f".into(),
             weights: "w4".into(),
             decoder: "ar".into(),
             seed: 0,

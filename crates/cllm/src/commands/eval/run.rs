@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use cllm_decode::CausalLm;
@@ -26,6 +26,7 @@ use crate::figures::{Figures, cell};
 use crate::machine::Machine;
 use crate::prompt::Prompt;
 use crate::session::Session;
+use crate::source;
 use crate::trace::finish_reason;
 
 /// A file of questions.
@@ -59,7 +60,7 @@ pub(super) fn read<P: DeserializeOwned>(arguments: &EvalArgs) -> anyhow::Result<
     if problems.is_empty() {
         bad_input!("{name}: no questions: expected one JSON object a line");
     }
-    Ok(Data { problems, digest: hex(&Sha256::digest(&bytes)) })
+    Ok(Data { problems, digest: source::hex(&Sha256::digest(&bytes)) })
 }
 
 /// What a task brings.
@@ -218,7 +219,7 @@ fn header<P>(
         task: task.name.into(),
         data: task.data.digest.clone(),
         model: session.name.clone(),
-        model_files: model_files(&session.model.path)?,
+        model_sha256: source::model_sha256(&session.model.path)?,
         weights: session.weights(),
         decoder: arguments.decoder.to_string(),
         seed: arguments.seed,
@@ -226,28 +227,6 @@ fn header<P>(
         check: arguments.check,
         judged: task.judged.clone(),
     })
-}
-
-/// A digest of names, sizes and times of the model's files: cheap, and enough to notice that
-/// another model was put in their place.
-fn model_files(path: &Path) -> anyhow::Result<String> {
-    let mut files: Vec<PathBuf> = vec![path.to_path_buf()];
-    if path.is_dir() {
-        files =
-            fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<_>>()?;
-        files.sort();
-    }
-    let mut hash = Sha256::new();
-    for file in files {
-        let about = fs::metadata(&file)?;
-        let name = file.file_name().unwrap_or_default();
-        hash.update(format!("{name:?} {} {:?}\n", about.len(), about.modified().ok()));
-    }
-    Ok(hex(&hash.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// One line an answer, for whoever waits.
