@@ -1,0 +1,4 @@
+//! Training consistency models (Kou et al. 2024, arXiv 2403.00835).
+
+pub mod learner;
+pub mod packed;
