@@ -271,30 +271,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The row of the file that holds output `i` of a projection. Our rotation pairs element
-/// i of a head's first half with element i of its second half, as Hugging Face does;
-/// llama.cpp's converter stores the two of a pair next to each other.
+/// The row of the file that holds output `i` of a projection.
 fn stored_row(i: usize, rotary: Option<usize>, layout: RotaryLayout) -> usize {
-    match (rotary, layout) {
-        (Some(head_dim), RotaryLayout::Interleaved) => {
-            let (head, e) = (i / head_dim, i % head_dim);
-            let half = head_dim / 2;
-            head * head_dim + 2 * (e % half) + e / half
-        }
-        _ => i,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn interleaved_rows_are_found() {
-        let rows: Vec<_> =
-            (0..12).map(|i| stored_row(i, Some(6), RotaryLayout::Interleaved)).collect();
-        assert_eq!(rows, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
-        assert_eq!(stored_row(4, Some(6), RotaryLayout::Halves), 4);
-        assert_eq!(stored_row(4, None, RotaryLayout::Interleaved), 4);
-    }
+    rotary.map_or(i, |head_dim| layout.stored_row(i, head_dim))
 }

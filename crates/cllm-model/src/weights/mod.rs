@@ -9,6 +9,7 @@ mod dtype;
 pub mod gguf;
 mod integers;
 mod names;
+mod plain;
 mod safetensors;
 
 use std::collections::HashMap;
@@ -109,6 +110,23 @@ pub enum RotaryLayout {
     /// row `h D + i + j D / 2` of Hugging Face, D = `head_dim`, j of 0 and 1, becomes row
     /// `h D + 2 i + j`.
     Interleaved,
+}
+
+impl RotaryLayout {
+    /// The row of the file that holds row `i` of Hugging Face's query or key projection.
+    /// Our rotation pairs element i of a head's first half with element i of its second
+    /// half, as Hugging Face does; llama.cpp's converter stores the two of a pair next to
+    /// each other.
+    pub fn stored_row(self, i: usize, head_dim: usize) -> usize {
+        match self {
+            Self::Halves => i,
+            Self::Interleaved => {
+                let (head, e) = (i / head_dim, i % head_dim);
+                let half = head_dim / 2;
+                head * head_dim + 2 * (e % half) + e / half
+            }
+        }
+    }
 }
 
 /// An opened model.
@@ -233,5 +251,17 @@ impl Checkpoint {
             Format::Folder(folder) => &folder.files[info.file],
         };
         info.view(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::RotaryLayout;
+
+    #[test]
+    fn interleaved_rows_are_found() {
+        let rows: Vec<_> = (0..12).map(|i| RotaryLayout::Interleaved.stored_row(i, 6)).collect();
+        assert_eq!(rows, [0, 2, 4, 1, 3, 5, 6, 8, 10, 7, 9, 11]);
+        assert_eq!(RotaryLayout::Halves.stored_row(4, 6), 4);
     }
 }
