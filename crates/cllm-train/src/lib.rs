@@ -1,4 +1,5 @@
 //! Training consistency models (Kou et al. 2024, arXiv 2403.00835).
 
 pub mod learner;
+pub mod model;
 pub mod packed;

@@ -25,6 +25,7 @@ use crate::weights::Checkpoint;
 
 pub use cache::LlamaCache;
 use plan::Plan;
+pub use rope::frequencies;
 use weights::Weights;
 
 /// Rows per piece when cheap elementwise work is shared between threads: below this a

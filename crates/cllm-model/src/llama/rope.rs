@@ -7,7 +7,7 @@ use crate::config::{ModelConfig, RopeScaling};
 /// The angle per position of each pair, shape `(head_dim / 2,)`, in radians:
 /// `theta^(-2i / head_dim)`, rescaled as the configuration says. The arithmetic is f32
 /// in the order of transformers, so that the angles are the same.
-pub(super) fn frequencies(config: &ModelConfig) -> Vec<f32> {
+pub fn frequencies(config: &ModelConfig) -> Vec<f32> {
     let head_dim = config.head_dim;
     let base = (0..head_dim / 2).map(|i| {
         let exponent = (2 * i) as f32 / head_dim as f32;

@@ -1,0 +1,225 @@
+//! Losses and every gradient against PyTorch (`goldens/training.py`), whose forwards are
+//! plain causal ones: packing, masks and gradients are checked at once.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use cllm_decode::Token;
+use cllm_model::Checkpoint;
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use super::{LoraConfig, Trainable, Trainer, TrainerConfig};
+use crate::learner::{AdamW, Learner, NamedTensor};
+use crate::packed::{Packed, RowTarget, TokenTarget};
+
+struct Case {
+    name: String,
+    facts: Value,
+    tensors: Vec<NamedTensor>,
+}
+
+fn goldens() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens")
+}
+
+fn cases() -> Vec<Case> {
+    let folder = goldens().join("training");
+    let mut cases = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|e| e != "json") {
+            continue;
+        }
+        let facts: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        let bytes = std::fs::read(path.with_extension("safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let named = |(name, view): (String, safetensors::tensor::TensorView<'_>)| NamedTensor {
+            name,
+            shape: view.shape().to_vec(),
+            data: view.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+        };
+        let tensors = file.tensors().into_iter().map(named).collect();
+        let name = facts["name"].as_str().unwrap().to_owned();
+        cases.push(Case { name, facts, tensors });
+    }
+    assert!(cases.len() >= 10, "{} cases in {}", cases.len(), folder.display());
+    cases
+}
+
+fn numbers(value: &Value) -> Vec<Token> {
+    value.as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as Token).collect()
+}
+
+impl Case {
+    fn text(&self, key: &str) -> &str {
+        self.facts[key].as_str().unwrap()
+    }
+
+    fn number(&self, key: &str) -> f64 {
+        self.facts[key].as_f64().unwrap()
+    }
+
+    /// The case as one forward.
+    fn packed(&self) -> Packed {
+        let facts = &self.facts;
+        let (prompt, answer) = (numbers(&facts["prompt"]), numbers(&facts["answer"]));
+        let n = facts["block"].as_u64().unwrap() as usize;
+        let history = facts["noisy_history"].as_bool().unwrap();
+        let mut packed = Packed::default();
+        let p = packed.push(&prompt, 0, &[]);
+        let clean = packed.push(&answer, p.len(), std::slice::from_ref(&p));
+        // The row before each token of the answer.
+        let before = |i: usize| if i == 0 { p.end - 1 } else { clean.start + i - 1 };
+        packed.tokens_scored = (0..answer.len())
+            .map(|i| TokenTarget {
+                row: before(i),
+                token: answer[i],
+                weight: (self.number("ar_weight") / answer.len() as f64) as f32,
+            })
+            .collect();
+        if self.text("objective") == "ar" {
+            return packed;
+        }
+        let later = facts["later"].as_array().unwrap();
+        let mut past: Vec<Range<usize>> = Vec::new();
+        for (b, state) in facts["states"].as_array().unwrap().iter().enumerate() {
+            let (state, settled) = (numbers(state), &answer[b * n..][..n]);
+            let wrong = (0..n).find(|&i| state[i] != settled[i]).unwrap();
+            let mut sees = vec![p.clone()];
+            match history {
+                true => sees.extend(past.iter().cloned()),
+                false => sees.push(clean.start..clean.start + b * n),
+            }
+            let student = packed.push(&state, p.len() + b * n, &sees);
+            past.push(student.clone());
+            let teacher = match self.text("objective") {
+                "local" => packed.push(&numbers(&later[b]), p.len() + b * n, &sees).start,
+                _ => clean.start + b * n,
+            };
+            packed.rows_scored.extend((wrong + 1..n).map(|i| RowTarget {
+                student: student.start + i - 1,
+                teacher: teacher + i - 1,
+                weight: 0.0,
+            }));
+        }
+        let count = packed.rows_scored.len() as f64;
+        for target in &mut packed.rows_scored {
+            target.weight = (self.number("consistency_weight") / count) as f32;
+        }
+        packed
+    }
+
+    fn trainer(&self, gradient_checkpointing: bool) -> Trainer {
+        let checkpoint =
+            Checkpoint::open(&goldens().join("models").join(self.text("model"))).unwrap();
+        let config = checkpoint.config().unwrap();
+        let trainable = match self.facts["lora"].as_array() {
+            None => Trainable::Full,
+            Some(targets) => Trainable::Lora(LoraConfig {
+                r: self.facts["r"].as_u64().unwrap() as usize,
+                alpha: self.number("alpha"),
+                dropout: 0.0,
+                target_modules: targets.iter().map(|t| t.as_str().unwrap().into()).collect(),
+                seed: 1,
+            }),
+        };
+        let source = |name: &str, _: &[usize]| {
+            checkpoint.tensor_f32(&config, name).map_err(|e| e.to_string())
+        };
+        let settings = TrainerConfig {
+            trainable,
+            optimizer: AdamW::default(),
+            gradient_checkpointing,
+            seed: 0,
+        };
+        let mut trainer = Trainer::new(&config, &source, settings, &Device::flex()).unwrap();
+        let values: Vec<NamedTensor> = self
+            .tensors
+            .iter()
+            .filter_map(|t| {
+                let name = t.name.strip_prefix("value.")?;
+                Some(NamedTensor { name: name.into(), ..t.clone() })
+            })
+            .collect();
+        if !values.is_empty() {
+            trainer.restore(&values, &[]).unwrap();
+        }
+        trainer
+    }
+}
+
+/// The largest difference, in units of the expected values' root mean square.
+fn difference(found: &[f32], expected: &[f32]) -> f32 {
+    let square: f32 = expected.iter().map(|x| x * x).sum();
+    let scale = (square / expected.len() as f32).sqrt();
+    found.iter().zip(expected).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max)
+}
+
+fn check(case: &Case, gradient_checkpointing: bool) {
+    let name = &case.name;
+    let mut trainer = case.trainer(gradient_checkpointing);
+    let packed = case.packed();
+    let evaluated = trainer.evaluate(&packed).unwrap();
+    let losses = trainer.accumulate(&packed).unwrap();
+    assert!((losses.total() - evaluated.total()).abs() < 1e-4, "{name}: {losses:?} {evaluated:?}");
+    for (found, key) in [(losses.tokens, "ar_loss"), (losses.rows, "consistency_loss")] {
+        let expected = case.number(key);
+        assert!((found - expected).abs() < 1e-4 * expected.max(1.0), "{name}: {key} {found}");
+    }
+    let expected: Vec<_> = case.tensors.iter().filter(|t| !t.name.starts_with("value.")).collect();
+    let found = trainer.gradients();
+    // All that is trained has a gradient, and nothing else is.
+    assert_eq!(found.len(), expected.len(), "{name}");
+    for (tensor, gradient) in found {
+        let gradient = gradient.unwrap_or_else(|| panic!("{name}: {tensor} has no gradient"));
+        let expected = expected.iter().find(|t| t.name == tensor).expect(&tensor);
+        let worst = difference(&gradient, &expected.data);
+        assert!(worst < 2e-3, "{name}: {tensor} differs by {worst} of its size");
+    }
+}
+
+#[test]
+fn losses_and_gradients_are_pytorchs() {
+    cases().iter().for_each(|case| check(case, false));
+}
+
+#[test]
+fn recomputing_blocks_changes_no_gradient() {
+    cases().iter().for_each(|case| check(case, true));
+}
+
+/// Two examples in one forward give the sum of what they give alone.
+#[test]
+fn packed_examples_do_not_see_each_other() {
+    for case in cases() {
+        let one = case.packed();
+        let mut two = one.clone();
+        let shift = one.len();
+        for s in &one.segments {
+            let moved = |r: &Range<usize>| r.start + shift..r.end + shift;
+            let sees: Vec<_> = s.sees.iter().map(moved).collect();
+            two.push(&one.tokens[s.rows.clone()], one.positions[s.rows.start], &sees);
+        }
+        let token = |t: &TokenTarget| TokenTarget { row: t.row + shift, ..*t };
+        two.tokens_scored.extend(one.tokens_scored.iter().map(token));
+        let row = |t: &RowTarget| RowTarget {
+            student: t.student + shift,
+            teacher: t.teacher + shift,
+            ..*t
+        };
+        two.rows_scored.extend(one.rows_scored.iter().map(row));
+        let mut trainer = case.trainer(false);
+        let alone = trainer.accumulate(&one).unwrap();
+        trainer.accumulate(&one).unwrap();
+        let twice = trainer.gradients();
+        let mut trainer = case.trainer(false);
+        let together = trainer.accumulate(&two).unwrap();
+        assert!((together.total() - 2.0 * alone.total()).abs() < 1e-3);
+        for ((name, a), (_, b)) in twice.into_iter().zip(trainer.gradients()) {
+            let worst = difference(&b.unwrap(), &a.unwrap());
+            assert!(worst < 2e-3, "{}: {name} differs by {worst}", case.name);
+        }
+    }
+}

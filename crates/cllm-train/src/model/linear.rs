@@ -1,0 +1,132 @@
+//! A linear layer: frozen or trained, with or without a low-rank update.
+
+use burn::tensor::{Device, Tensor};
+
+use super::parameters::{Id, Leaves, Parameters, tensor};
+use super::random::Random;
+
+/// Low-rank adaptation (Hu et al. 2021): `y = W x + alpha / r * B A x`, W frozen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LoraConfig {
+    /// Rank of the update.
+    pub r: usize,
+    /// Numerator of the update's scale.
+    pub alpha: f64,
+    /// Probability that an input of A is zeroed in training; the others grow by 1/(1-p).
+    pub dropout: f64,
+    /// The adapted projections: `q_proj`, `k_proj`, `v_proj`, `o_proj`, `gate_proj`,
+    /// `up_proj`, `down_proj`.
+    pub target_modules: Vec<String>,
+    /// Seed of A's first values; B starts at zero.
+    pub seed: u64,
+}
+
+impl LoraConfig {
+    pub(super) fn scale(&self) -> f64 {
+        self.alpha / self.r as f64
+    }
+}
+
+/// The weight of a layer.
+#[derive(Debug)]
+pub(super) enum Weight {
+    /// `(outputs, inputs)`, never changed.
+    Frozen(Tensor<2>),
+    /// `(outputs, inputs)`, trained.
+    Trained(Id),
+}
+
+impl Weight {
+    pub(super) fn get(&self, leaves: &Leaves) -> Tensor<2> {
+        match self {
+            Self::Frozen(weight) => weight.clone(),
+            Self::Trained(id) => leaves.get(*id),
+        }
+    }
+}
+
+/// `A (r, inputs)` and `B (outputs, r)`.
+#[derive(Debug)]
+struct Lora {
+    a: Id,
+    b: Id,
+    scale: f64,
+    dropout: f32,
+}
+
+/// What differs between two forwards over the same rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass<'a> {
+    /// Values of the parameters.
+    pub(super) leaves: &'a Leaves,
+    /// Key of this forward's dropout; `None` drops nothing.
+    pub(super) dropout: Option<u64>,
+}
+
+/// `(T, inputs) -> (T, outputs)`.
+#[derive(Debug)]
+pub(super) struct Linear {
+    weight: Weight,
+    /// `(1, outputs)`.
+    bias: Option<Weight>,
+    lora: Option<Lora>,
+    /// Tells layers apart in dropout.
+    index: u64,
+}
+
+impl Linear {
+    pub(super) fn new(weight: Weight, bias: Option<Weight>) -> Self {
+        Self { weight, bias, lora: None, index: 0 }
+    }
+
+    /// Adds a low-rank update to the layer of this name and shape.
+    pub(super) fn with_lora(
+        mut self,
+        name: &str,
+        (outputs, inputs): (usize, usize),
+        config: &LoraConfig,
+        parameters: &mut Parameters,
+        index: u64,
+    ) -> Self {
+        // As PEFT: A uniform within 1/sqrt(inputs) (Kaiming's with a = sqrt 5), B zero.
+        let mut random = Random::new(&[config.seed, index]);
+        let bound = 1.0 / (inputs as f32).sqrt();
+        let a = (0..config.r * inputs).map(|_| (2.0 * random.uniform() - 1.0) * bound).collect();
+        let prefix = format!("base_model.model.{name}");
+        let add = |parameters: &mut Parameters, which: &str, shape: [usize; 2], data| {
+            parameters.add(format!("{prefix}.{which}.weight"), &shape, data)
+        };
+        let a = add(parameters, "lora_A", [config.r, inputs], a);
+        let b = add(parameters, "lora_B", [outputs, config.r], vec![0.0; outputs * config.r]);
+        self.lora = Some(Lora { a, b, scale: config.scale(), dropout: config.dropout as f32 });
+        self.index = index;
+        self
+    }
+
+    pub(super) fn forward(&self, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        let mut y = x.clone().matmul(self.weight.get(pass.leaves).transpose());
+        if let Some(bias) = &self.bias {
+            y = y + bias.get(pass.leaves);
+        }
+        let Some(lora) = &self.lora else { return y };
+        let x = match pass.dropout {
+            Some(key) if lora.dropout > 0.0 => {
+                let mask = dropout_mask(x.dims(), lora.dropout, &[key, self.index], &x.device());
+                x * mask
+            }
+            _ => x,
+        };
+        // (x A) B, never B A: the product of the two would be as large as W.
+        let low = x.matmul(pass.leaves.get(lora.a).transpose()) * lora.scale;
+        y + low.matmul(pass.leaves.get(lora.b).transpose())
+    }
+}
+
+/// Zero with probability p, else `1 / (1 - p)`.
+fn dropout_mask(shape: [usize; 2], p: f32, key: &[u64], device: &Device) -> Tensor<2> {
+    let mut random = Random::new(key);
+    let kept = 1.0 / (1.0 - p);
+    let draw = |_| if random.uniform() < p { 0.0 } else { kept };
+    let mask = (0..shape[0] * shape[1]).map(draw).collect();
+    tensor(device, &shape, mask)
+}

@@ -1,0 +1,23 @@
+//! The network in training: a Llama-family model on burn, its losses, its optimizer.
+//!
+//! [`network`] is the forward pass, [`linear`] a layer with or without LoRA, [`attention`]
+//! what rows see, [`loss`] the LM head with both losses and their gradient, [`parameters`]
+//! what is trained, with AdamW. [`trainer`] puts them together behind
+//! [`crate::learner::Learner`].
+//!
+//! Weights are f32 and so is all arithmetic. Parameters are named as their files name them:
+//! as in PEFT for LoRA, as in Hugging Face for full training.
+
+mod attention;
+#[cfg(test)]
+mod golden_tests;
+mod linear;
+mod loss;
+mod network;
+mod parameters;
+mod random;
+mod trainer;
+
+pub use linear::LoraConfig;
+pub use network::{Trainable, WeightSource};
+pub use trainer::{Trainer, TrainerConfig};

@@ -1,0 +1,200 @@
+//! A [`Learner`] on burn.
+
+use burn::tensor::{Device, Tensor};
+use cllm_model::config::ModelConfig;
+
+use super::attention::Rows;
+use super::linear::Pass;
+use super::loss::{Scored, score};
+use super::network::{Network, Trainable, WeightSource};
+use super::parameters::{Leaves, Parameters};
+use crate::learner::{AdamW, Learner, Losses, NamedTensor};
+use crate::packed::Packed;
+
+/// How to train.
+#[derive(Debug, Clone)]
+pub struct TrainerConfig {
+    /// What is trained.
+    pub trainable: Trainable,
+    /// The optimizer's settings.
+    pub optimizer: AdamW,
+    /// Keep only the blocks' inputs of a forward and run each block again in the backward
+    /// pass: less memory, about half as much work more.
+    pub gradient_checkpointing: bool,
+    /// Seed of dropout.
+    pub seed: u64,
+}
+
+/// A network in training, on any device burn has.
+#[derive(Debug)]
+pub struct Trainer {
+    network: Network,
+    parameters: Parameters,
+    config: TrainerConfig,
+    /// Angle per position of each rotary pair.
+    frequencies: Vec<f32>,
+    device: Device,
+    /// Forwards with gradients so far: keys dropout.
+    forwards: u64,
+}
+
+/// Name of the count of forwards in [`Learner::state`].
+const FORWARDS: &str = "forwards";
+
+impl Trainer {
+    /// Reads the weights to `device`.
+    ///
+    /// # Errors
+    /// A weight that is missing or of another shape; a LoRA target that does not exist.
+    pub fn new(
+        model: &ModelConfig,
+        source: &WeightSource<'_>,
+        config: TrainerConfig,
+        device: &Device,
+    ) -> Result<Self, String> {
+        let mut parameters = Parameters::new(device.clone());
+        let network = Network::new(model, source, &config.trainable, &mut parameters, device)?;
+        let frequencies = cllm_model::llama::frequencies(model);
+        let device = device.clone();
+        Ok(Self { network, parameters, config, frequencies, device, forwards: 0 })
+    }
+
+    /// The gradients so far, by parameter.
+    #[cfg(test)]
+    pub(super) fn gradients(&self) -> Vec<(String, Option<Vec<f32>>)> {
+        self.parameters.gradients()
+    }
+
+    fn rows(&self, packed: &Packed) -> Result<Rows, String> {
+        packed.validate(self.network.config().vocab_size)?;
+        Ok(Rows::new(packed, self.network.config(), &self.frequencies, &self.device))
+    }
+
+    fn score(&self, x: &Tensor<2>, packed: &Packed, leaves: &Leaves) -> Scored {
+        let (head, id) = self.network.head(Pass { leaves, dropout: None });
+        score(x, &untracked(head), packed, id.is_some())
+    }
+
+    /// Runs `f` on the tape from `x` on, sends `gradient` of its output back, adds the
+    /// parameters' gradients and returns that of `x`.
+    fn back(
+        &mut self,
+        leaves: &Leaves,
+        x: Tensor<2>,
+        gradient: Tensor<2>,
+        f: impl FnOnce(&Network, Tensor<2>) -> Tensor<2>,
+    ) -> Tensor<2> {
+        let x = x.autodiff().require_grad();
+        let y = f(&self.network, x.clone());
+        let mut gradients = surrogate(y, gradient).backward();
+        self.parameters.collect(leaves, &mut gradients);
+        x.grad_remove(&mut gradients).expect("every block hands its input's gradient down")
+    }
+
+    /// All on one tape.
+    fn whole(&mut self, packed: &Packed, rows: &Rows, dropout: Option<u64>) -> Losses {
+        let leaves = self.parameters.leaves(true);
+        let pass = Pass { leaves: &leaves, dropout };
+        let mut x = self.network.embed(&packed.tokens, pass);
+        for index in 0..self.network.num_blocks() {
+            x = self.network.block(index, x, rows, pass);
+        }
+        let hidden = self.network.finish(x, pass);
+        let scored = self.score(&untracked(hidden.clone()), packed, &leaves);
+        let mut gradients = surrogate(hidden, scored.hidden).backward();
+        self.parameters.collect(&leaves, &mut gradients);
+        self.add_head(scored.head, &leaves);
+        scored.losses
+    }
+
+    /// A tape per block.
+    fn by_block(&mut self, packed: &Packed, rows: &Rows, dropout: Option<u64>) -> Losses {
+        let still = self.parameters.leaves(false);
+        let pass = Pass { leaves: &still, dropout };
+        let mut inputs = vec![self.network.embed(&packed.tokens, pass)];
+        for index in 0..self.network.num_blocks() {
+            let x = inputs[index].clone();
+            inputs.push(self.network.block(index, x, rows, pass));
+        }
+        let leaves = self.parameters.leaves(true);
+        let pass = Pass { leaves: &leaves, dropout };
+        let x = inputs.pop().expect("the embedding is there");
+        let hidden = self.network.finish(x.clone(), Pass { leaves: &still, dropout });
+        let scored = self.score(&hidden, packed, &still);
+        let mut gradient = self.back(&leaves, x, scored.hidden, |n, x| n.finish(x, pass));
+        for (index, x) in inputs.into_iter().enumerate().rev() {
+            gradient = self.back(&leaves, x, gradient, |n, x| n.block(index, x, rows, pass));
+        }
+        let embedded = self.network.embed(&packed.tokens, pass);
+        if embedded.is_tracked() {
+            let mut gradients = surrogate(embedded, gradient).backward();
+            self.parameters.collect(&leaves, &mut gradients);
+        }
+        self.add_head(scored.head, &leaves);
+        scored.losses
+    }
+
+    fn add_head(&mut self, gradient: Option<Tensor<2>>, leaves: &Leaves) {
+        let (_, id) = self.network.head(Pass { leaves, dropout: None });
+        if let (Some(id), Some(gradient)) = (id, gradient) {
+            self.parameters.add_gradient(id, gradient);
+        }
+    }
+}
+
+/// A scalar whose gradient by `y` is `gradient`.
+fn surrogate(y: Tensor<2>, gradient: Tensor<2>) -> Tensor<1> {
+    (y * gradient.autodiff()).sum()
+}
+
+/// The values without their history.
+fn untracked(x: Tensor<2>) -> Tensor<2> {
+    if x.is_autodiff() { x.inner() } else { x }
+}
+
+impl Learner for Trainer {
+    fn accumulate(&mut self, packed: &Packed) -> Result<Losses, String> {
+        let rows = self.rows(packed)?;
+        let dropout = Some(self.config.seed ^ self.forwards.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        self.forwards += 1;
+        Ok(match self.config.gradient_checkpointing {
+            true => self.by_block(packed, &rows, dropout),
+            false => self.whole(packed, &rows, dropout),
+        })
+    }
+
+    fn evaluate(&mut self, packed: &Packed) -> Result<Losses, String> {
+        let rows = self.rows(packed)?;
+        let leaves = self.parameters.leaves(false);
+        let pass = Pass { leaves: &leaves, dropout: None };
+        let mut x = self.network.embed(&packed.tokens, pass);
+        for index in 0..self.network.num_blocks() {
+            x = self.network.block(index, x, &rows, pass);
+        }
+        let hidden = self.network.finish(x, pass);
+        let (head, _) = self.network.head(pass);
+        Ok(score(&hidden, &head, packed, false).losses)
+    }
+
+    fn step(&mut self, lr: f64, max_norm: Option<f64>) -> f64 {
+        self.parameters.step(&self.config.optimizer, lr, max_norm)
+    }
+
+    fn parameters(&self) -> Vec<NamedTensor> {
+        self.parameters.values()
+    }
+
+    fn state(&self) -> Vec<NamedTensor> {
+        let mut state = self.parameters.state();
+        let halves = vec![(self.forwards >> 24) as f32, (self.forwards & 0xFF_FFFF) as f32];
+        state.push(NamedTensor { name: FORWARDS.into(), shape: vec![2], data: halves });
+        state
+    }
+
+    fn restore(&mut self, parameters: &[NamedTensor], state: &[NamedTensor]) -> Result<(), String> {
+        self.parameters.restore(parameters, state)?;
+        let forwards = state.iter().find(|t| t.name == FORWARDS && t.data.len() == 2);
+        self.forwards = forwards.map_or(0, |t| ((t.data[0] as u64) << 24) | t.data[1] as u64);
+        Ok(())
+    }
+}

@@ -1,0 +1,181 @@
+"""Losses and gradients of training, as PyTorch computes them.
+
+    pip install -r goldens/requirements.txt
+    python goldens/training.py
+
+writes ``goldens/training/``: for each case ``NAME.json`` (texts, weights, losses) and
+``NAME.safetensors`` (the gradient of every trainable tensor; with LoRA also its values,
+prefixed ``value.``). The models are those of ``goldens/models``.
+
+This is the definition of the objectives, not of their fast form: each text is a plain
+causal forward of its own, nothing is packed, no mask is made. Positions and blocks count
+from the answer's first token; the state of a block follows the prompt and the settled text
+before the block, or with noisy history the states of the blocks before it.
+"""
+
+import json
+import shutil
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from transformers import AutoModelForCausalLM
+
+HERE = Path(__file__).parent
+TARGET = HERE / "training"
+
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One example of training."""
+
+    name: str
+    model: str
+    objective: str = "global"
+    """``ar`` alone, or with a consistency loss: ``global`` or ``local``."""
+    noisy_history: bool = False
+    lora: list[str] | None = None
+    """Adapted projections; None trains all weights."""
+    r: int = 3
+    alpha: float = 5.0
+    block: int = 5
+    blocks: int = 3
+    prompt_length: int = 7
+    ar_weight: float = 0.6
+    consistency_weight: float = 1.7
+
+
+CASES = [
+    Case("ar-full", "llama-f32", "ar"),
+    Case("global-full", "llama-tied-shards-f32"),
+    Case("local-full", "qwen2-f32", "local"),
+    Case("history-full", "mistral-window-f32", noisy_history=True),
+    Case("global-qwen3", "qwen3-f32"),
+    Case("global-smollm3", "smollm3-f32"),
+    Case("ar-lora", "llama-llama3-f32", "ar", lora=["q_proj", "v_proj"]),
+    Case("global-lora", "llama-f32", lora=LINEAR),
+    Case("local-lora", "qwen2-f32", "local", lora=LINEAR),
+    Case("history-lora", "llama-bias-f32", noisy_history=True, lora=["o_proj", "down_proj"]),
+]
+
+
+class Lora(torch.nn.Module):
+    """A frozen projection and its low-rank update (Hu et al. 2021)."""
+
+    def __init__(self, base: torch.nn.Linear, case: Case, rng: torch.Generator):
+        super().__init__()
+        self.base, self.scale = base, case.alpha / case.r
+        self.lora_A = torch.nn.Parameter(torch.randn(case.r, base.in_features, generator=rng) * 0.2)
+        self.lora_B = torch.nn.Parameter(torch.randn(base.out_features, case.r, generator=rng) * 0.2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.base(x) + self.scale * (x @ self.lora_A.T) @ self.lora_B.T
+
+
+def adapt(model: torch.nn.Module, case: Case, rng: torch.Generator) -> dict[str, torch.Tensor]:
+    """Freezes the model, adds LoRA, and returns what is trained by PEFT's names."""
+    model.requires_grad_(False)
+    trained = {}
+    for name, module in list(model.named_modules()):
+        owner, _, leaf = name.rpartition(".")
+        if leaf in case.lora:
+            lora = Lora(module, case, rng)
+            setattr(model.get_submodule(owner), leaf, lora)
+            for which in ("lora_A", "lora_B"):
+                trained[f"base_model.model.{name}.{which}.weight"] = getattr(lora, which)
+    return trained
+
+
+def consistency(case: Case, logits, prompt, answer, states, later) -> torch.Tensor:
+    """The mean KL divergence over the counted positions of all blocks."""
+    n, terms = case.block, []
+    clean = logits(prompt + answer)
+    for b, state in enumerate(states):
+        settled = answer[b * n : (b + 1) * n]
+        wrong = next(i for i in range(n) if state[i] != settled[i])
+        if case.noisy_history:
+            before = [t for s in states[:b] for t in s]
+        else:
+            before = answer[: b * n]
+        start = len(prompt) + b * n
+        student = logits(prompt + before + state)
+        if case.objective == "local":
+            teacher = logits(prompt + before + later[b])
+        else:
+            teacher = clean
+        for i in range(wrong + 1, n):
+            p = F.log_softmax(teacher[start + i - 1].detach(), -1)
+            q = F.log_softmax(student[start + i - 1], -1)
+            terms.append(F.kl_div(q, p, log_target=True, reduction="sum"))
+    return torch.stack(terms).mean()
+
+
+def write(case: Case) -> None:
+    rng = torch.Generator().manual_seed(zlib.crc32(case.name.encode()))
+    model = AutoModelForCausalLM.from_pretrained(
+        HERE / "models" / case.model, dtype=torch.float32, attn_implementation="eager"
+    )
+    lora = case.lora is not None
+    trained = adapt(model, case, rng) if lora else dict(model.named_parameters())
+
+    def tokens(count: int) -> list[int]:
+        return torch.randint(0, 257, (count,), generator=rng).tolist()
+
+    def logits(text: list[int]) -> torch.Tensor:
+        return model(torch.tensor([text])).logits[0]
+
+    n = case.block
+    prompt, answer = tokens(case.prompt_length), tokens(n * case.blocks)
+    # A state keeps some of the settled tokens, and is wrong somewhere before its last
+    # position; the state after it has one more of them right.
+    states, later = [], []
+    for b in range(case.blocks):
+        settled = answer[b * n : (b + 1) * n]
+        kept = torch.rand(n, generator=rng) < 0.4
+        kept[b % (n - 2)] = False
+        state = [t if k else (t + 1) % 257 for t, k in zip(settled, kept)]
+        wrong = next(i for i in range(n) if state[i] != settled[i])
+        states.append(state)
+        later.append(state[:wrong] + [settled[wrong]] + tokens(n - wrong - 1))
+
+    text = logits(prompt + answer)[len(prompt) - 1 : -1]
+    ar = case.ar_weight * F.cross_entropy(text, torch.tensor(answer))
+    loss, rows = ar, torch.zeros(())
+    if case.objective != "ar":
+        rows = consistency(case, logits, prompt, answer, states, later) * case.consistency_weight
+        loss = ar + rows
+    loss.backward()
+
+    out = {name: p.grad.contiguous() for name, p in trained.items()}
+    assert all(g is not None and g.abs().max() > 0 for g in out.values())
+    if lora:
+        out |= {f"value.{name}": p.detach().contiguous() for name, p in trained.items()}
+    save_file(out, TARGET / f"{case.name}.safetensors")
+    facts = asdict(case) | dict(
+        prompt=prompt,
+        answer=answer,
+        states=states,
+        later=later,
+        ar_loss=ar.item(),
+        consistency_loss=rows.item(),
+    )
+    (TARGET / f"{case.name}.json").write_text(json.dumps(facts) + "\n")
+    print(f"{case.name}: AR {ar.item():.4f}, consistency {rows.item():.4f}, {len(trained)} tensors")
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True)
+    shutil.rmtree(TARGET, ignore_errors=True)
+    TARGET.mkdir()
+    for case in CASES:
+        write(case)
+
+
+if __name__ == "__main__":
+    main()
