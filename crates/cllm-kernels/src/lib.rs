@@ -31,6 +31,7 @@ pub mod pool;
 pub mod rope;
 mod shared;
 mod simd;
+pub mod training;
 
 pub use activations::Activations;
 pub use attention::{HeadShape, Query, attention};

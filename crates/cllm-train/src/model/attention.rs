@@ -11,7 +11,7 @@ const UNSEEN: f32 = -1e30;
 
 /// What the layers of one forward need to know of its rows.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct PlainRows {
     /// Cosine and sine of the rows' angles, `(T, 1, head_dim)`, both halves alike.
     cos: Tensor<3>,
     sin: Tensor<3>,
@@ -20,7 +20,7 @@ pub(super) struct Rows {
     masks: Vec<(Option<usize>, Tensor<3>)>,
 }
 
-impl Rows {
+impl PlainRows {
     pub(super) fn new(
         packed: &Packed,
         config: &ModelConfig,
@@ -48,7 +48,7 @@ impl Rows {
 
     /// Turns the heads of `x (T, heads, head_dim)` by their rows' angles, pairs half a head
     /// apart (Su et al. 2021, as in Hugging Face).
-    pub(super) fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
+    fn rotate(&self, x: Tensor<3>) -> Tensor<3> {
         let half = x.dims()[2] / 2;
         let low = x.clone().narrow(2, 0, half);
         let high = x.clone().narrow(2, half, half);
@@ -56,14 +56,30 @@ impl Rows {
         x * self.cos.clone() + turned * self.sin.clone()
     }
 
-    /// `q (T, H, head_dim)`, `k` and `v` `(T, H_kv, head_dim)` to `(T, H head_dim)`.
-    pub(super) fn attend(
+    /// Attention of layer `index`: `q (T, H head_dim)`, `k` and `v (T, H_kv head_dim)`, to
+    /// `(T, H head_dim)`.
+    pub(super) fn attend_heads(
         &self,
-        q: Tensor<3>,
-        k: Tensor<3>,
-        v: Tensor<3>,
-        window: Option<usize>,
+        q: Tensor<2>,
+        k: Tensor<2>,
+        v: Tensor<2>,
+        config: &ModelConfig,
+        index: usize,
     ) -> Tensor<2> {
+        let heads = |x: Tensor<2>, heads| {
+            let t = x.dims()[0];
+            x.reshape([t, heads, config.head_dim])
+        };
+        let mut q = heads(q, config.num_heads);
+        let mut k = heads(k, config.num_kv_heads);
+        if config.rope_layers[index] {
+            (q, k) = (self.rotate(q), self.rotate(k));
+        }
+        self.attend(q, k, heads(v, config.num_kv_heads), config.sliding_window[index])
+    }
+
+    /// `q (T, H, head_dim)`, `k` and `v` `(T, H_kv, head_dim)` to `(T, H head_dim)`.
+    fn attend(&self, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>, window: Option<usize>) -> Tensor<2> {
         let ([t, heads, head_dim], kv_heads) = (q.dims(), k.dims()[1]);
         let groups = heads / kv_heads;
         // Query heads of one key head stand below each other: (H_kv, G T, head_dim).

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use cllm_decode::Token;
+use cllm_kernels::Format;
 use cllm_model::Checkpoint;
 use safetensors::SafeTensors;
 use serde_json::Value;
@@ -111,7 +112,7 @@ impl Case {
         packed
     }
 
-    fn trainer(&self, gradient_checkpointing: bool) -> Trainer {
+    fn trainer(&self, gradient_checkpointing: bool, kernels: Option<Format>) -> Trainer {
         let checkpoint =
             Checkpoint::open(&goldens().join("models").join(self.text("model"))).unwrap();
         let config = checkpoint.config().unwrap();
@@ -132,6 +133,7 @@ impl Case {
             trainable,
             optimizer: AdamW::default(),
             gradient_checkpointing,
+            kernels,
             seed: 0,
         };
         let mut trainer = Trainer::new(&config, &source, settings, &Device::flex()).unwrap();
@@ -157,16 +159,22 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
     found.iter().zip(expected).map(|(a, b)| (a - b).abs() / scale).fold(0.0, f32::max)
 }
 
-fn check(case: &Case, gradient_checkpointing: bool) {
+fn check(case: &Case, gradient_checkpointing: bool, kernels: Option<Format>) {
+    // Weights and activations of frozen layers rounded to 8 bits of mantissa.
+    let rounded = kernels == Some(Format::Bf16);
+    let (loss_tolerance, tolerance) = if rounded { (2e-2, 0.3) } else { (1e-4, 2e-3) };
     let name = &case.name;
-    let mut trainer = case.trainer(gradient_checkpointing);
+    let mut trainer = case.trainer(gradient_checkpointing, kernels);
     let packed = case.packed();
     let evaluated = trainer.evaluate(&packed).unwrap();
     let losses = trainer.accumulate(&packed).unwrap();
     assert!((losses.total() - evaluated.total()).abs() < 1e-4, "{name}: {losses:?} {evaluated:?}");
     for (found, key) in [(losses.tokens, "ar_loss"), (losses.rows, "consistency_loss")] {
         let expected = case.number(key);
-        assert!((found - expected).abs() < 1e-4 * expected.max(1.0), "{name}: {key} {found}");
+        assert!(
+            (found - expected).abs() < loss_tolerance * expected.max(1.0),
+            "{name}: {key} {found}"
+        );
     }
     let expected: Vec<_> = case.tensors.iter().filter(|t| !t.name.starts_with("value.")).collect();
     let found = trainer.gradients();
@@ -176,18 +184,25 @@ fn check(case: &Case, gradient_checkpointing: bool) {
         let gradient = gradient.unwrap_or_else(|| panic!("{name}: {tensor} has no gradient"));
         let expected = expected.iter().find(|t| t.name == tensor).expect(&tensor);
         let worst = difference(&gradient, &expected.data);
-        assert!(worst < 2e-3, "{name}: {tensor} differs by {worst} of its size");
+        assert!(worst < tolerance, "{name}: {tensor} differs by {worst} of its size");
     }
 }
 
 #[test]
 fn losses_and_gradients_are_pytorchs() {
-    cases().iter().for_each(|case| check(case, false));
+    cases().iter().for_each(|case| check(case, false, None));
+}
+
+#[test]
+fn our_kernels_give_the_same() {
+    for format in [Format::F32, Format::Bf16] {
+        cases().iter().for_each(|case| check(case, false, Some(format)));
+    }
 }
 
 #[test]
 fn recomputing_blocks_changes_no_gradient() {
-    cases().iter().for_each(|case| check(case, true));
+    cases().iter().for_each(|case| check(case, true, None));
 }
 
 /// Two examples in one forward give the sum of what they give alone.
@@ -210,11 +225,11 @@ fn packed_examples_do_not_see_each_other() {
             ..*t
         };
         two.rows_scored.extend(one.rows_scored.iter().map(row));
-        let mut trainer = case.trainer(false);
+        let mut trainer = case.trainer(false, None);
         let alone = trainer.accumulate(&one).unwrap();
         trainer.accumulate(&one).unwrap();
         let twice = trainer.gradients();
-        let mut trainer = case.trainer(false);
+        let mut trainer = case.trainer(false, None);
         let together = trainer.accumulate(&two).unwrap();
         assert!((together.total() - 2.0 * alone.total()).abs() < 1e-3);
         for ((name, a), (_, b)) in twice.into_iter().zip(trainer.gradients()) {

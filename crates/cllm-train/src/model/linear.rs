@@ -1,7 +1,11 @@
 //! A linear layer: frozen or trained, with or without a low-rank update.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 
+use super::cpu::linear::{Frozen, FrozenLinear, LoraLinear};
+use super::cpu::operation::apply;
 use super::parameters::{Id, Leaves, Parameters, tensor};
 use super::random::Random;
 
@@ -36,6 +40,15 @@ pub(super) enum Weight {
     Trained(Id),
 }
 
+/// How a layer multiplies by its weight.
+#[derive(Debug)]
+pub(super) enum Matrix {
+    /// With burn.
+    Plain(Weight),
+    /// With our kernels.
+    Packed(Arc<Frozen>),
+}
+
 impl Weight {
     pub(super) fn get(&self, leaves: &Leaves) -> Tensor<2> {
         match self {
@@ -50,6 +63,7 @@ impl Weight {
 struct Lora {
     a: Id,
     b: Id,
+    r: usize,
     scale: f64,
     dropout: f32,
 }
@@ -66,7 +80,7 @@ pub(super) struct Pass<'a> {
 /// `(T, inputs) -> (T, outputs)`.
 #[derive(Debug)]
 pub(super) struct Linear {
-    weight: Weight,
+    weight: Matrix,
     /// `(1, outputs)`.
     bias: Option<Weight>,
     lora: Option<Lora>,
@@ -75,7 +89,7 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    pub(super) fn new(weight: Weight, bias: Option<Weight>) -> Self {
+    pub(super) fn new(weight: Matrix, bias: Option<Weight>) -> Self {
         Self { weight, bias, lora: None, index: 0 }
     }
 
@@ -98,27 +112,47 @@ impl Linear {
         };
         let a = add(parameters, "lora_A", [config.r, inputs], a);
         let b = add(parameters, "lora_B", [outputs, config.r], vec![0.0; outputs * config.r]);
-        self.lora = Some(Lora { a, b, scale: config.scale(), dropout: config.dropout as f32 });
+        let (r, scale, dropout) = (config.r, config.scale(), config.dropout as f32);
+        self.lora = Some(Lora { a, b, r, scale, dropout });
         self.index = index;
         self
     }
 
     pub(super) fn forward(&self, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
-        let mut y = x.clone().matmul(self.weight.get(pass.leaves).transpose());
-        if let Some(bias) = &self.bias {
-            y = y + bias.get(pass.leaves);
+        let lora = self.lora.as_ref().map(|lora| {
+            (lora, pass.leaves.get(lora.a), pass.leaves.get(lora.b), lora.dropout_key(pass))
+        });
+        let biased = |y: Tensor<2>| match &self.bias {
+            Some(bias) => y + bias.get(pass.leaves),
+            None => y,
+        };
+        if let (Matrix::Packed(weight), Some((lora, a, b, None))) = (&self.weight, &lora) {
+            let (weight, columns) = (weight.clone(), weight.outputs());
+            let operation = LoraLinear { weight, r: lora.r, scale: lora.scale as f32 };
+            return biased(apply(Arc::new(operation), [x, a.clone(), b.clone()], columns));
         }
-        let Some(lora) = &self.lora else { return y };
-        let x = match pass.dropout {
-            Some(key) if lora.dropout > 0.0 => {
-                let mask = dropout_mask(x.dims(), lora.dropout, &[key, self.index], &x.device());
-                x * mask
+        let y = biased(match &self.weight {
+            Matrix::Plain(weight) => x.clone().matmul(weight.get(pass.leaves).transpose()),
+            Matrix::Packed(weight) => {
+                let columns = weight.outputs();
+                apply(Arc::new(FrozenLinear(weight.clone())), [x.clone()], columns)
             }
-            _ => x,
+        });
+        let Some((lora, a, b, dropout)) = lora else { return y };
+        let x = match dropout {
+            Some(key) => {
+                x.clone() * dropout_mask(x.dims(), lora.dropout, &[key, self.index], &x.device())
+            }
+            None => x,
         };
         // (x A) B, never B A: the product of the two would be as large as W.
-        let low = x.matmul(pass.leaves.get(lora.a).transpose()) * lora.scale;
-        y + low.matmul(pass.leaves.get(lora.b).transpose())
+        y + (x.matmul(a.transpose()) * lora.scale).matmul(b.transpose())
+    }
+}
+
+impl Lora {
+    fn dropout_key(&self, pass: Pass<'_>) -> Option<u64> {
+        pass.dropout.filter(|_| self.dropout > 0.0)
     }
 }
 

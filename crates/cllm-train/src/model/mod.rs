@@ -9,6 +9,7 @@
 //! as in PEFT for LoRA, as in Hugging Face for full training.
 
 mod attention;
+mod cpu;
 #[cfg(test)]
 mod golden_tests;
 mod linear;

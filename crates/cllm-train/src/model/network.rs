@@ -1,11 +1,19 @@
 //! The forward pass of a Llama-family network, from tokens to normed hidden states.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData, activation::silu};
 use cllm_model::config::ModelConfig;
 
-use super::attention::Rows;
-use super::linear::{Linear, LoraConfig, Pass, Weight};
+use super::attention::PlainRows;
+use super::cpu::Cpu;
+use super::cpu::attention::{Attention, Rows as CpuRows};
+use super::cpu::elementwise::{RmsNorm, SwiGlu};
+use super::cpu::linear::Frozen;
+use super::cpu::operation::apply;
+use super::linear::{Linear, LoraConfig, Matrix, Pass, Weight};
 use super::parameters::{Id, Parameters, tensor};
+use crate::packed::Packed;
 
 /// What is trained.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,14 +30,14 @@ pub type WeightSource<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, String> +
 /// One transformer block.
 #[derive(Debug)]
 struct Block {
-    attention_norm: Weight,
+    attention_norm: Norm,
     q: Linear,
     k: Linear,
     v: Linear,
     /// Gains over `head_dim` of query and key heads.
-    qk_norm: Option<[Weight; 2]>,
+    qk_norm: Option<[Norm; 2]>,
     output: Linear,
-    mlp_norm: Weight,
+    mlp_norm: Norm,
     gate: Linear,
     up: Linear,
     down: Linear,
@@ -41,10 +49,41 @@ pub(super) struct Network {
     config: ModelConfig,
     embedding: Weight,
     blocks: Vec<Block>,
-    norm: Weight,
+    norm: Norm,
     /// `None` if the embedding serves as head.
     head: Option<Weight>,
+    /// The head once more for our kernels, if it is frozen and they are used.
+    packed_head: Option<Arc<Frozen>>,
     device: Device,
+    cpu: Option<Cpu>,
+    /// Angle per position of each rotary pair.
+    frequencies: Vec<f32>,
+}
+
+/// A gain and its epsilon.
+#[derive(Debug)]
+enum Norm {
+    Plain(Weight, f32),
+    Cpu(Arc<RmsNorm>),
+}
+
+impl Norm {
+    fn forward(&self, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
+        match self {
+            Self::Plain(gain, eps) => rms_norm(x, gain.get(pass.leaves), *eps),
+            Self::Cpu(norm) => {
+                let columns = norm.gain.len();
+                apply(norm.clone(), [x], columns)
+            }
+        }
+    }
+}
+
+/// What the layers of one forward need to know of its rows.
+#[derive(Debug)]
+pub(super) enum Rows {
+    Plain(PlainRows),
+    Cpu(Arc<CpuRows>),
 }
 
 impl Network {
@@ -55,18 +94,28 @@ impl Network {
         trainable: &Trainable,
         parameters: &mut Parameters,
         device: &Device,
+        cpu: Option<Cpu>,
     ) -> Result<Self, String> {
         let c = config;
-        let mut builder = Builder { source, trainable, parameters, device, layers: 0 };
-        let embedding =
-            builder.weight("model.embed_tokens.weight", &[c.vocab_size, c.hidden_size])?;
+        let mut builder =
+            Builder { source, trainable, parameters, device, cpu: cpu.as_ref(), layers: 0 };
+        let embedding = builder.weight(EMBEDDING, &[c.vocab_size, c.hidden_size])?;
         let blocks =
             (0..c.num_layers).map(|i| builder.block(c, i)).collect::<Result<Vec<_>, _>>()?;
-        let norm = builder.weight("model.norm.weight", &[c.hidden_size])?;
+        let norm = builder.norm("model.norm.weight", c.hidden_size, c)?;
         let head = if c.tie_word_embeddings {
             None
         } else {
-            Some(builder.weight("lm_head.weight", &[c.vocab_size, c.hidden_size])?)
+            Some(builder.weight(HEAD, &[c.vocab_size, c.hidden_size])?)
+        };
+        let packed_head = match (&cpu, trainable) {
+            (Some(cpu), Trainable::Lora(_)) => {
+                let name = if c.tie_word_embeddings { EMBEDDING } else { HEAD };
+                let shape = (c.vocab_size, c.hidden_size);
+                let weight = source(name, &[shape.0, shape.1])?;
+                Some(Arc::new(Frozen::new(cpu, shape, &weight)))
+            }
+            _ => None,
         };
         if let Trainable::Lora(lora) = trainable {
             let unknown = |m: &&String| !MODULES.contains(&m.as_str());
@@ -77,11 +126,30 @@ impl Network {
                 return Err("LoRA without target modules trains nothing".into());
             }
         }
-        Ok(Self { config: config.clone(), embedding, blocks, norm, head, device: device.clone() })
+        Ok(Self {
+            config: config.clone(),
+            embedding,
+            blocks,
+            norm,
+            head,
+            packed_head,
+            device: device.clone(),
+            cpu,
+            frequencies: cllm_model::llama::frequencies(config),
+        })
     }
 
     pub(super) fn config(&self) -> &ModelConfig {
         &self.config
+    }
+
+    pub(super) fn rows(&self, packed: &Packed) -> Rows {
+        match self.cpu {
+            Some(_) => Rows::Cpu(Arc::new(CpuRows::new(packed, &self.frequencies))),
+            None => {
+                Rows::Plain(PlainRows::new(packed, &self.config, &self.frequencies, &self.device))
+            }
+        }
     }
 
     pub(super) fn num_blocks(&self) -> usize {
@@ -105,36 +173,44 @@ impl Network {
         pass: Pass<'_>,
     ) -> Tensor<2> {
         let (c, b) = (&self.config, &self.blocks[index]);
-        let (t, eps, hd) = (x.dims()[0], c.rms_norm_eps, c.head_dim);
-        let normed = rms_norm(x.clone(), b.attention_norm.get(pass.leaves), eps);
+        let normed = b.attention_norm.forward(x.clone(), pass);
         let mut q = b.q.forward(normed.clone(), pass);
         let mut k = b.k.forward(normed.clone(), pass);
-        let v = b.v.forward(normed, pass).reshape([t, c.num_kv_heads, hd]);
-        if let Some([q_gain, k_gain]) = &b.qk_norm {
-            let heads = |x: Tensor<2>, heads: usize, gain: &Weight| {
-                let x = x.reshape([t * heads, hd]);
-                rms_norm(x, gain.get(pass.leaves), eps).reshape([t, heads * hd])
+        let v = b.v.forward(normed, pass);
+        if let Some([q_norm, k_norm]) = &b.qk_norm {
+            let heads = |x: Tensor<2>, norm: &Norm| {
+                let [t, width] = x.dims();
+                let heads = x.reshape([t * width / c.head_dim, c.head_dim]);
+                norm.forward(heads, pass).reshape([t, width])
             };
-            q = heads(q, c.num_heads, q_gain);
-            k = heads(k, c.num_kv_heads, k_gain);
+            (q, k) = (heads(q, q_norm), heads(k, k_norm));
         }
-        let mut q = q.reshape([t, c.num_heads, hd]);
-        let mut k = k.reshape([t, c.num_kv_heads, hd]);
-        if c.rope_layers[index] {
-            q = rows.rotate(q);
-            k = rows.rotate(k);
-        }
-        let attended = rows.attend(q, k, v, c.sliding_window[index]);
+        let attended = match (rows, &self.cpu) {
+            (Rows::Plain(rows), _) => rows.attend_heads(q, k, v, c, index),
+            (Rows::Cpu(rows), Some(cpu)) => {
+                let columns = q.dims()[1];
+                apply(Arc::new(Attention::new(cpu, rows, c, index)), [q, k, v], columns)
+            }
+            (Rows::Cpu(_), None) => unreachable!("rows are made by this network"),
+        };
         let x = x + b.output.forward(attended, pass);
-        let normed = rms_norm(x.clone(), b.mlp_norm.get(pass.leaves), eps);
-        let gate = silu(b.gate.forward(normed.clone(), pass));
-        let up = b.up.forward(normed, pass);
-        x + b.down.forward(gate * up, pass)
+        let normed = b.mlp_norm.forward(x.clone(), pass);
+        let (gate, up) = (b.gate.forward(normed.clone(), pass), b.up.forward(normed, pass));
+        let gated = match &self.cpu {
+            Some(cpu) => apply(Arc::new(SwiGlu(cpu.clone())), [gate, up], c.intermediate_size),
+            None => silu(gate) * up,
+        };
+        x + b.down.forward(gated, pass)
     }
 
     /// The last norm.
     pub(super) fn finish(&self, x: Tensor<2>, pass: Pass<'_>) -> Tensor<2> {
-        rms_norm(x, self.norm.get(pass.leaves), self.config.rms_norm_eps)
+        self.norm.forward(x, pass)
+    }
+
+    /// The LM head on our kernels, if it is there.
+    pub(super) fn packed_head(&self) -> Option<(&Cpu, &Frozen)> {
+        Some((self.cpu.as_ref()?, self.packed_head.as_deref()?))
     }
 
     /// The LM head `(V, D)`, and which parameter it is if it is trained.
@@ -147,6 +223,9 @@ impl Network {
         (head.get(pass.leaves), id)
     }
 }
+
+const EMBEDDING: &str = "model.embed_tokens.weight";
+const HEAD: &str = "lm_head.weight";
 
 /// The projections of a block.
 const MODULES: [&str; 7] =
@@ -163,6 +242,7 @@ struct Builder<'a> {
     trainable: &'a Trainable,
     parameters: &'a mut Parameters,
     device: &'a Device,
+    cpu: Option<&'a Cpu>,
     /// Linear layers so far.
     layers: u64,
 }
@@ -179,13 +259,30 @@ impl Builder<'_> {
         })
     }
 
+    fn norm(&mut self, name: &str, width: usize, config: &ModelConfig) -> Result<Norm, String> {
+        let eps = config.rms_norm_eps;
+        if let (Some(cpu), Trainable::Lora(_)) = (self.cpu, self.trainable) {
+            let gain = Arc::new((self.source)(name, &[width])?);
+            return Ok(Norm::Cpu(Arc::new(RmsNorm { cpu: cpu.clone(), gain, eps })));
+        }
+        Ok(Norm::Plain(self.weight(name, &[width])?, eps))
+    }
+
+    fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, String> {
+        if let (Some(cpu), Trainable::Lora(_)) = (self.cpu, self.trainable) {
+            let weight = (self.source)(name, &[shape.0, shape.1])?;
+            return Ok(Matrix::Packed(Arc::new(Frozen::new(cpu, shape, &weight))));
+        }
+        Ok(Matrix::Plain(self.weight(name, &[shape.0, shape.1])?))
+    }
+
     fn linear(
         &mut self,
         name: &str,
         shape: (usize, usize),
         has_bias: bool,
     ) -> Result<Linear, String> {
-        let weight = self.weight(&format!("{name}.weight"), &[shape.0, shape.1])?;
+        let weight = self.matrix(&format!("{name}.weight"), shape)?;
         let bias =
             has_bias.then(|| self.weight(&format!("{name}.bias"), &[shape.0])).transpose()?;
         let linear = Linear::new(weight, bias);
@@ -203,20 +300,20 @@ impl Builder<'_> {
         let (q, kv) = (c.num_heads * hd, c.num_kv_heads * hd);
         let name = |what: &str| format!("model.layers.{index}.{what}");
         Ok(Block {
-            attention_norm: self.weight(&name("input_layernorm.weight"), &[d])?,
+            attention_norm: self.norm(&name("input_layernorm.weight"), d, c)?,
             q: self.linear(&name("self_attn.q_proj"), (q, d), c.qkv_bias)?,
             k: self.linear(&name("self_attn.k_proj"), (kv, d), c.qkv_bias)?,
             v: self.linear(&name("self_attn.v_proj"), (kv, d), c.qkv_bias)?,
             qk_norm: if c.qk_norm {
                 Some([
-                    self.weight(&name("self_attn.q_norm.weight"), &[hd])?,
-                    self.weight(&name("self_attn.k_norm.weight"), &[hd])?,
+                    self.norm(&name("self_attn.q_norm.weight"), hd, c)?,
+                    self.norm(&name("self_attn.k_norm.weight"), hd, c)?,
                 ])
             } else {
                 None
             },
             output: self.linear(&name("self_attn.o_proj"), (d, q), c.output_bias)?,
-            mlp_norm: self.weight(&name("post_attention_layernorm.weight"), &[d])?,
+            mlp_norm: self.norm(&name("post_attention_layernorm.weight"), d, c)?,
             gate: self.linear(&name("mlp.gate_proj"), (f, d), c.mlp_bias)?,
             up: self.linear(&name("mlp.up_proj"), (f, d), c.mlp_bias)?,
             down: self.linear(&name("mlp.down_proj"), (d, f), c.mlp_bias)?,

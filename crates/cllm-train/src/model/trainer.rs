@@ -1,13 +1,15 @@
 //! A [`Learner`] on burn.
 
 use burn::tensor::{Device, Tensor};
+use cllm_kernels::Format;
 use cllm_model::config::ModelConfig;
 
-use super::attention::Rows;
+use super::cpu::Cpu;
+use super::cpu::head::Head;
 use super::linear::Pass;
 use super::loss::{Scored, score};
-use super::network::{Network, Trainable, WeightSource};
-use super::parameters::{Leaves, Parameters};
+use super::network::{Network, Rows, Trainable, WeightSource};
+use super::parameters::{Leaves, Parameters, data_of, tensor};
 use crate::learner::{AdamW, Learner, Losses, NamedTensor};
 use crate::packed::Packed;
 
@@ -21,6 +23,9 @@ pub struct TrainerConfig {
     /// Keep only the blocks' inputs of a forward and run each block again in the backward
     /// pass: less memory, about half as much work more.
     pub gradient_checkpointing: bool,
+    /// Our own kernels for attention, norms and SwiGLU, and for frozen weights, which are
+    /// then held in this format: on the CPU only. `None` is burn's operations in f32.
+    pub kernels: Option<Format>,
     /// Seed of dropout.
     pub seed: u64,
 }
@@ -31,8 +36,6 @@ pub struct Trainer {
     network: Network,
     parameters: Parameters,
     config: TrainerConfig,
-    /// Angle per position of each rotary pair.
-    frequencies: Vec<f32>,
     device: Device,
     /// Forwards with gradients so far: keys dropout.
     forwards: u64,
@@ -53,10 +56,10 @@ impl Trainer {
         device: &Device,
     ) -> Result<Self, String> {
         let mut parameters = Parameters::new(device.clone());
-        let network = Network::new(model, source, &config.trainable, &mut parameters, device)?;
-        let frequencies = cllm_model::llama::frequencies(model);
-        let device = device.clone();
-        Ok(Self { network, parameters, config, frequencies, device, forwards: 0 })
+        let cpu = config.kernels.map(Cpu::new).transpose()?;
+        let trainable = &config.trainable;
+        let network = Network::new(model, source, trainable, &mut parameters, device, cpu)?;
+        Ok(Self { network, parameters, config, device: device.clone(), forwards: 0 })
     }
 
     /// The gradients so far, by parameter.
@@ -67,12 +70,22 @@ impl Trainer {
 
     fn rows(&self, packed: &Packed) -> Result<Rows, String> {
         packed.validate(self.network.config().vocab_size)?;
-        Ok(Rows::new(packed, self.network.config(), &self.frequencies, &self.device))
+        Ok(self.network.rows(packed))
     }
 
-    fn score(&self, x: &Tensor<2>, packed: &Packed, leaves: &Leaves) -> Scored {
+    fn score(&self, x: &Tensor<2>, packed: &Packed, leaves: &Leaves, wanted: bool) -> Scored {
+        if let Some((cpu, weight)) = self.network.packed_head() {
+            let (shape, hidden) = (x.dims(), data_of(x.clone()));
+            let head = Head { cpu, weight, hidden: &hidden, width: shape[1] };
+            let (losses, gradient) = head.score(packed, wanted);
+            let hidden = match wanted {
+                true => tensor(&self.device, &shape, gradient),
+                false => x.zeros_like(),
+            };
+            return Scored { losses, hidden, head: None };
+        }
         let (head, id) = self.network.head(Pass { leaves, dropout: None });
-        score(x, &untracked(head), packed, id.is_some())
+        score(x, &untracked(head), packed, wanted && id.is_some())
     }
 
     /// Runs `f` on the tape from `x` on, sends `gradient` of its output back, adds the
@@ -100,7 +113,7 @@ impl Trainer {
             x = self.network.block(index, x, rows, pass);
         }
         let hidden = self.network.finish(x, pass);
-        let scored = self.score(&untracked(hidden.clone()), packed, &leaves);
+        let scored = self.score(&untracked(hidden.clone()), packed, &leaves, true);
         let mut gradients = surrogate(hidden, scored.hidden).backward();
         self.parameters.collect(&leaves, &mut gradients);
         self.add_head(scored.head, &leaves);
@@ -120,7 +133,7 @@ impl Trainer {
         let pass = Pass { leaves: &leaves, dropout };
         let x = inputs.pop().expect("the embedding is there");
         let hidden = self.network.finish(x.clone(), Pass { leaves: &still, dropout });
-        let scored = self.score(&hidden, packed, &still);
+        let scored = self.score(&hidden, packed, &still, true);
         let mut gradient = self.back(&leaves, x, scored.hidden, |n, x| n.finish(x, pass));
         for (index, x) in inputs.into_iter().enumerate().rev() {
             gradient = self.back(&leaves, x, gradient, |n, x| n.block(index, x, rows, pass));
@@ -172,8 +185,7 @@ impl Learner for Trainer {
             x = self.network.block(index, x, &rows, pass);
         }
         let hidden = self.network.finish(x, pass);
-        let (head, _) = self.network.head(pass);
-        Ok(score(&hidden, &head, packed, false).losses)
+        Ok(self.score(&hidden, packed, &leaves, false).losses)
     }
 
     fn step(&mut self, lr: f64, max_norm: Option<f64>) -> f64 {

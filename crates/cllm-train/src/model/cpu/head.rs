@@ -1,0 +1,152 @@
+//! The frozen LM head with both losses and the gradient of the hidden states: what
+//! `model/loss.rs` computes, with teachers' rows made once where they are scored themselves.
+
+use cllm_kernels::training::elementwise::{divergence, softmax};
+
+use super::Cpu;
+use super::linear::Frozen;
+use crate::learner::Losses;
+use crate::packed::Packed;
+
+/// Rows of logits at a time.
+const CHUNK: usize = 96;
+
+/// Logits, probabilities and log normalisers of some rows.
+struct Distributions {
+    logits: Vec<f32>,
+    p: Vec<f32>,
+    log: Vec<f32>,
+}
+
+/// A scored row with what it is scored against.
+struct Item<'a> {
+    row: usize,
+    weight: f32,
+    against: Against<'a>,
+}
+
+enum Against<'a> {
+    Token(usize),
+    Row { p: &'a [f32], logits: &'a [f32], log: f32 },
+}
+
+pub(in crate::model) struct Head<'a> {
+    pub(in crate::model) cpu: &'a Cpu,
+    pub(in crate::model) weight: &'a Frozen,
+    /// `(T, D)`.
+    pub(in crate::model) hidden: &'a [f32],
+    pub(in crate::model) width: usize,
+}
+
+impl Head<'_> {
+    /// The losses, and the gradient `(T, D)` if wanted.
+    pub(in crate::model) fn score(&self, packed: &Packed, wanted: bool) -> (Losses, Vec<f32>) {
+        let mut losses = Losses::default();
+        let mut gradient = vec![0.0; if wanted { self.hidden.len() } else { 0 }];
+        // Rows that are scored against tokens or that teach, each once.
+        let tokens = packed.tokens_scored.iter().map(|t| t.row);
+        let teachers = packed.rows_scored.iter().map(|t| t.teacher);
+        let mut rows: Vec<usize> = tokens.chain(teachers).collect();
+        rows.sort_unstable();
+        rows.dedup();
+        for rows in rows.chunks(CHUNK) {
+            let place = |row: usize| rows.binary_search(&row).ok();
+            let made = self.distributions(rows);
+            let v = self.weight.outputs();
+            // Students of these rows, before their probabilities are used up.
+            let students: Vec<_> = packed
+                .rows_scored
+                .iter()
+                .filter_map(|t| Some((t.student, place(t.teacher)?, t.weight)))
+                .collect();
+            for students in students.chunks(CHUNK) {
+                let own: Vec<usize> = students.iter().map(|s| s.0).collect();
+                let items = students.iter().map(|&(row, teacher, weight)| {
+                    let p = &made.p[teacher * v..][..v];
+                    let logits = &made.logits[teacher * v..][..v];
+                    let against = Against::Row { p, logits, log: made.log[teacher] };
+                    Item { row, weight, against }
+                });
+                let items: Vec<Item<'_>> = items.collect();
+                losses.rows += self.against(self.distributions(&own), &items, &mut gradient);
+            }
+            // Rows in the order of their targets; a row may have several.
+            let scored: Vec<_> =
+                packed.tokens_scored.iter().filter_map(|t| Some((t, place(t.row)?))).collect();
+            let same = scored.len() == rows.len()
+                && scored.iter().enumerate().all(|(i, (_, place))| i == *place);
+            let items: Vec<Item<'_>> = scored
+                .iter()
+                .map(|(t, _)| Item {
+                    row: t.row,
+                    weight: t.weight,
+                    against: Against::Token(t.token as usize),
+                })
+                .collect();
+            let made = if same { made } else { made.pick(&scored, v) };
+            losses.tokens += self.against(made, &items, &mut gradient);
+        }
+        (losses, gradient)
+    }
+
+    fn distributions(&self, rows: &[usize]) -> Distributions {
+        let (d, v) = (self.width, self.weight.outputs());
+        let hidden: Vec<f32> =
+            rows.iter().flat_map(|row| &self.hidden[row * d..][..d]).copied().collect();
+        let logits = self.weight.forward(&hidden);
+        let mut p = logits.clone();
+        // A row's log normaliser travels behind its probabilities to leave its thread.
+        let log = std::sync::Mutex::new(vec![0.0; rows.len()]);
+        self.cpu.pool().for_each_chunk(&mut p, v, &|i, p| {
+            let total = softmax(self.cpu.isa, p);
+            log.lock().expect("no thread panics here")[i] = total;
+        });
+        Distributions { logits, p, log: log.into_inner().expect("as above") }
+    }
+
+    /// The weighted loss of rows scored one for one; adds to the gradient unless empty.
+    fn against(&self, mut made: Distributions, items: &[Item<'_>], gradient: &mut [f32]) -> f64 {
+        let (d, v) = (self.width, self.weight.outputs());
+        if items.is_empty() {
+            return 0.0;
+        }
+        let Distributions { logits, p, log } = &mut made;
+        let loss = std::sync::Mutex::new(vec![0.0f64; items.len()]);
+        self.cpu.pool().for_each_chunk(p, v, &|i, q| {
+            let (item, z) = (&items[i], &logits[i * v..][..v]);
+            let nats = match item.against {
+                Against::Token(token) => {
+                    q[token] -= 1.0;
+                    log[i] - z[token]
+                }
+                Against::Row { p, logits, log: log_p } => {
+                    let nats = divergence(self.cpu.isa, p, (logits, log_p), (z, log[i]));
+                    q.iter_mut().zip(p).for_each(|(q, p)| *q -= p);
+                    nats
+                }
+            };
+            q.iter_mut().for_each(|dz| *dz *= item.weight);
+            loss.lock().expect("no thread panics here")[i] =
+                f64::from(nats) * f64::from(item.weight);
+        });
+        if !gradient.is_empty() {
+            let back = self.weight.backward(p);
+            for (item, back) in items.iter().zip(back.chunks_exact(d)) {
+                let row = &mut gradient[item.row * d..][..d];
+                row.iter_mut().zip(back).for_each(|(sum, x)| *sum += x);
+            }
+        }
+        loss.into_inner().expect("as above").iter().sum()
+    }
+}
+
+impl Distributions {
+    /// The rows at these places.
+    fn pick<T>(&self, places: &[(T, usize)], v: usize) -> Self {
+        let all = |x: &[f32]| {
+            places.iter().flat_map(|&(_, i)| &x[i * v..][..v]).copied().collect::<Vec<f32>>()
+        };
+        let log = places.iter().map(|&(_, i)| self.log[i]).collect();
+        Self { logits: all(&self.logits), p: all(&self.p), log }
+    }
+}
