@@ -11,6 +11,9 @@ use cllm_train::learner::{AdamW, Learner};
 use cllm_train::model::{LoraConfig, Trainable, Trainer, TrainerConfig};
 use cllm_train::packed::{Packed, TokenTarget};
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[expect(clippy::print_stdout, reason = "a program for the terminal")]
 fn main() {
     let mut args = std::env::args().skip(1);
