@@ -5,12 +5,12 @@
 //! is the finaliser of SplitMix64 (Steele, Lea, Flood 2014), applied to each word.
 
 /// 64 well-mixed bits for `counter` under `seed`.
-pub(crate) fn hash(seed: u64, counter: u64) -> u64 {
+pub fn hash(seed: u64, counter: u64) -> u64 {
     mix(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ counter)
 }
 
 /// An index below `n` (not 0), uniform up to `n / 2^64`.
-pub(crate) fn index(seed: u64, counter: u64, n: usize) -> usize {
+pub fn index(seed: u64, counter: u64, n: usize) -> usize {
     ((u128::from(hash(seed, counter)) * n as u128) >> 64) as usize
 }
 

@@ -50,7 +50,7 @@
 pub mod ar;
 pub mod batch;
 pub mod collect;
-mod counter;
+pub mod counter;
 pub mod decoder;
 pub mod draft;
 pub mod fake;
