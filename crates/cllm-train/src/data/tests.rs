@@ -213,7 +213,7 @@ fn a_noisy_block_is_its_wrong_tail() {
     let noisy = packed(1);
     assert_eq!(noisy.tokens, [1, 2, 3, 4, 5, 6, 9, 9]);
     assert_eq!(noisy.positions, [0, 1, 2, 3, 4, 5, 2, 3]);
-    assert_eq!(noisy.segments[2].sees, [0..2]);
+    assert_eq!(noisy.segments[2].sees, vec![0..2; 1]);
     let pairs: Vec<_> = noisy.rows_scored.iter().map(|t| (t.student, t.teacher)).collect();
     assert_eq!(pairs, [(6, 2), (7, 3)]);
     let scored: Vec<_> = noisy.tokens_scored.iter().map(|t| (t.row, t.token)).collect();
