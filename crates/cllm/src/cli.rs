@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
 use crate::commands::{
-    bench, chat, collect, completions, demo, doctor, eval, generate, inspect, pull,
+    bench, chat, collect, completions, demo, doctor, eval, generate, inspect, pull, sft, train,
 };
 use crate::decoder::DecoderSpec;
 use crate::source::ModelRef;
@@ -46,6 +46,10 @@ pub(crate) enum Command {
     Chat(chat::ChatArgs),
     /// Collect Jacobi trajectories of a model's answers, to train a consistency model on.
     Collect(Box<collect::CollectArgs>),
+    /// Fine-tune a model on prompts with answers: the teacher.
+    Sft(Box<sft::SftArgs>),
+    /// Train a model on its trajectories to settle several tokens a forward.
+    Train(Box<train::TrainArgs>),
     /// Measure decoders, single forwards or the accuracy of formats.
     #[command(subcommand)]
     Bench(bench::BenchCommand),

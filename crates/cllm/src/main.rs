@@ -6,6 +6,7 @@
 //! standard error is for people.
 
 mod answer_text;
+mod answer_tokens;
 mod arithmetic;
 mod bandwidth;
 mod cli;

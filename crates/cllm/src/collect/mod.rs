@@ -8,3 +8,4 @@ pub(crate) mod clean;
 pub(crate) mod manifest;
 pub(crate) mod part;
 pub(crate) mod record;
+pub(crate) mod rows;

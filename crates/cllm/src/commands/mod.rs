@@ -10,6 +10,9 @@ pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod pull;
+pub(crate) mod sft;
+pub(crate) mod train;
+pub(crate) mod training;
 
 use crate::cli::Command;
 
@@ -19,6 +22,8 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Generate(arguments) => generate::run(arguments),
         Command::Chat(arguments) => chat::run(arguments),
         Command::Collect(arguments) => collect::run(*arguments),
+        Command::Sft(arguments) => sft::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
         Command::Bench(command) => bench::run(command),
         Command::Eval(command) => eval::run(command),
         Command::Pull(arguments) => pull::run(&arguments),
