@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use cllm_decode::Token;
 use cllm_kernels::{Isa, Pool};
 
+use crate::adapter::Adapter;
 use crate::chat::ChatTemplate;
 use crate::compute::Compute;
 use crate::error::ModelError;
@@ -22,6 +23,19 @@ pub struct LoadOptions {
     pub threads: Option<usize>,
     /// Positions, if fewer than the model was made for.
     pub context: Option<usize>,
+    /// Folders of LoRA adapters, merged into the weights in f32; several add up.
+    pub adapters: Vec<PathBuf>,
+}
+
+impl LoadOptions {
+    /// The arithmetic that [`Compute::Auto`] stands for: with adapters [`Compute::W8`],
+    /// because the steps of 4 bits are larger than most updates.
+    pub fn effective_compute(&self) -> Compute {
+        match self.compute {
+            Compute::Auto if !self.adapters.is_empty() => Compute::W8,
+            compute => compute,
+        }
+    }
 }
 
 /// A loaded model with everything that belongs to it.
@@ -41,7 +55,10 @@ pub struct Model {
 impl Model {
     /// Loads a `.gguf` file or a Hugging Face folder.
     pub fn load(path: &Path, options: &LoadOptions) -> Result<Self, ModelError> {
-        let checkpoint = Checkpoint::open(path)?;
+        let mut checkpoint = Checkpoint::open(path)?;
+        for adapter in &options.adapters {
+            checkpoint.add_adapter(Adapter::open(adapter)?)?;
+        }
         let config = checkpoint.config()?;
         let unsupported = |what: String| ModelError::Unsupported { path: path.to_path_buf(), what };
         let isa = Isa::detect().map_err(unsupported)?;
@@ -67,7 +84,14 @@ impl Model {
         stop_tokens.extend(tokenizer.end_of_turn_tokens());
         stop_tokens.sort_unstable();
         stop_tokens.dedup();
-        let lm = Llama::load(&checkpoint, config, options.compute, isa, pool, options.context)?;
+        let lm = Llama::load(
+            &checkpoint,
+            config,
+            options.effective_compute(),
+            isa,
+            pool,
+            options.context,
+        )?;
         Ok(Self { path: path.to_path_buf(), tokenizer, chat, stop_tokens, lm })
     }
 }

@@ -207,14 +207,16 @@ impl<'a> Reader<'a> {
         let is_head = parts.iter().all(|part| !part.name.contains(".layers."));
         let format = self.compute.format(&tensors, is_head);
         let layout = self.checkpoint.rotary_layout();
-        // The tensor and its row that hold an output of the whole.
+        let merge = self.checkpoint.merge();
+        // The part that holds an output of the whole, which of its outputs that is, and the
+        // row of the file.
         let find = |mut output: usize| {
             let mut part = 0;
             while output >= parts[part].outputs {
                 output -= parts[part].outputs;
                 part += 1;
             }
-            (&tensors[part], stored_row(output, parts[part].rotary, layout))
+            (part, output, stored_row(output, parts[part].rotary, layout))
         };
         // What was read a while ago is no longer needed: the packed copy replaces it.
         let release = |tensor: &TensorView<'_>, stored: usize| {
@@ -223,16 +225,18 @@ impl<'a> Reader<'a> {
             }
         };
         let float = |output: usize, row: &mut [f32]| {
-            let (tensor, stored) = find(output);
-            release(tensor, stored);
-            tensor.read_f32(stored..stored + 1, row);
+            let (part, own, stored) = find(output);
+            release(&tensors[part], stored);
+            tensors[part].read_f32(stored..stored + 1, row);
+            merge.add_to_row(&parts[part].name, own, row);
         };
         let integers = |output: usize, row: Integers<'_>| {
-            let (tensor, stored) = find(output);
-            release(tensor, stored);
-            tensor.read_integers(stored, row);
+            let (part, _, stored) = find(output);
+            release(&tensors[part], stored);
+            tensors[part].read_integers(stored, row);
         };
-        let as_stored = tensors.iter().all(|tensor| tensor.has_integers(format));
+        let as_stored = tensors.iter().all(|tensor| tensor.has_integers(format))
+            && !parts.iter().any(|part| merge.changes(&part.name));
         let source = if as_stored { Source::Integers(&integers) } else { Source::Float(&float) };
         let packed = pack(format, self.pool, &source);
         tensors.iter().for_each(|tensor| self.checkpoint.release(tensor, 0..tensor.rows()));

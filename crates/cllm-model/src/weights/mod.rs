@@ -21,7 +21,10 @@ use cllm_kernels::{Format as Packing, Integers};
 pub use self::dtype::DType;
 pub use self::gguf::Gguf;
 
+pub(crate) use self::safetensors::TensorFile;
+
 use self::safetensors::Folder;
+use crate::adapter::{Adapter, Merge};
 use crate::config::{self, ModelConfig};
 use crate::error::ModelError;
 
@@ -136,6 +139,7 @@ pub struct Checkpoint {
     format: Format,
     /// By name in the file: place in the list of tensors.
     index: HashMap<String, usize>,
+    merge: Merge,
 }
 
 #[derive(Debug)]
@@ -164,7 +168,8 @@ impl Checkpoint {
         } else {
             Format::Gguf(Gguf::open(path)?)
         };
-        let mut checkpoint = Self { path: path.into(), format, index: HashMap::new() };
+        let mut checkpoint =
+            Self { path: path.into(), format, index: HashMap::new(), merge: Merge::default() };
         checkpoint.index =
             checkpoint.infos().iter().enumerate().map(|(i, info)| (info.name.clone(), i)).collect();
         Ok(checkpoint)
@@ -181,7 +186,26 @@ impl Checkpoint {
         }
     }
 
-    /// A tensor by its Hugging Face name, `model.layers.0.self_attn.q_proj.weight`.
+    /// Lets the weights be those with this adapter merged in: [`Checkpoint::tensor_f32`] and
+    /// the network that is loaded have them. Several adapters add up.
+    ///
+    /// # Errors
+    /// A module that the network does not have, another shape, a module without matrices.
+    pub fn add_adapter(&mut self, adapter: Adapter) -> Result<(), ModelError> {
+        let config = self.config()?;
+        self.merge.push(adapter, &config)
+    }
+
+    /// The adapters, in the order they were added.
+    pub fn adapters(&self) -> &[Adapter] {
+        self.merge.adapters()
+    }
+
+    pub(crate) fn merge(&self) -> &Merge {
+        &self.merge
+    }
+
+    /// A tensor as it lies in the file, without adapters, by its Hugging Face name, `model.layers.0.self_attn.q_proj.weight`.
     pub fn tensor(&self, hf_name: &str) -> Option<TensorView<'_>> {
         let place = match &self.format {
             Format::Gguf(_) => self.index.get(&names::gguf_name(hf_name)?),

@@ -53,7 +53,7 @@ impl ModelConfig {
 impl Checkpoint {
     /// A whole tensor in f32, row-major, by its Hugging Face name
     /// (`model.layers.0.self_attn.q_proj.weight`), in Hugging Face's order of rows: those
-    /// of a GGUF file's query and key projections are put back in order. `config` is this
+    /// of a GGUF file's query and key projections are put back in order, and [adapters](Checkpoint::add_adapter) are merged in. `config` is this
     /// checkpoint's own; the names and shapes it promises are [`ModelConfig::tensors`].
     ///
     /// # Errors
@@ -75,14 +75,20 @@ impl Checkpoint {
         tensor.read_f32(0..tensor.rows(), &mut stored);
         self.release(&tensor, 0..tensor.rows());
         let layout = self.rotary_layout();
-        if layout == RotaryLayout::Halves || !is_rotary(name) {
-            return Ok(stored);
-        }
         let row_len = stored.len() / shape[0];
-        let mut values = Vec::with_capacity(stored.len());
-        for i in 0..shape[0] {
-            let at = layout.stored_row(i, config.head_dim) * row_len;
-            values.extend_from_slice(&stored[at..at + row_len]);
+        let mut values = stored;
+        if layout == RotaryLayout::Interleaved && is_rotary(name) {
+            let stored = values;
+            values = Vec::with_capacity(stored.len());
+            for i in 0..shape[0] {
+                let at = layout.stored_row(i, config.head_dim) * row_len;
+                values.extend_from_slice(&stored[at..at + row_len]);
+            }
+        }
+        if self.merge().changes(name) {
+            for (row, values) in values.chunks_exact_mut(row_len).enumerate() {
+                self.merge().add_to_row(name, row, values);
+            }
         }
         Ok(values)
     }

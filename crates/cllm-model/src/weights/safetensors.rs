@@ -15,7 +15,7 @@ use safetensors::tensor::{Dtype, SafeTensorError, SafeTensors};
 use serde::Deserialize;
 use serde::de::{IgnoredAny, MapAccess, Visitor};
 
-use super::{DType, TensorInfo};
+use super::{DType, TensorInfo, TensorView};
 use crate::ModelError;
 use crate::config::json;
 
@@ -27,6 +27,22 @@ const INDEX: &str = "model.safetensors.index.json";
 pub(super) struct Folder {
     pub(super) files: Vec<MappedFile>,
     pub(super) tensors: Vec<TensorInfo>,
+}
+
+/// One safetensors file by itself.
+#[derive(Debug)]
+pub(crate) struct TensorFile(Folder);
+
+impl TensorFile {
+    /// Maps the file and checks its header.
+    pub(crate) fn open(path: &Path) -> Result<Self, ModelError> {
+        Folder::read(&[path.into()]).map(Self)
+    }
+
+    /// Its tensors, in no particular order.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = TensorView<'_>> {
+        self.0.tensors.iter().map(|info| info.view(&self.0.files[info.file]))
+    }
 }
 
 impl Folder {
@@ -49,6 +65,7 @@ impl Folder {
         }
     }
 
+    /// Opens these files and no others.
     fn read(paths: &[PathBuf]) -> Result<Self, ModelError> {
         let mut folder = Self { files: Vec::new(), tensors: Vec::new() };
         let mut seen: HashMap<String, usize> = HashMap::new();
