@@ -163,6 +163,11 @@ fn pairs(path: &Path, file: &TensorFile, config: &LoraConfig) -> Result<Vec<Lora
     };
     let mut modules: BTreeMap<String, [Option<TensorView<'_>>; 2]> = BTreeMap::new();
     for tensor in file.tensors() {
+        if tensor.name.ends_with(".base_layer.weight") {
+            let what = "a copy of the base model's weights, which PEFT saves with an adapter of \
+                        the LM head; save it with save_embedding_layers=False";
+            return Err(bad(tensor.name, what.into()));
+        }
         let Some((module, part)) = module(tensor.name) else {
             return Err(bad(
                 tensor.name,
