@@ -42,6 +42,8 @@ impl LoadOptions {
 pub struct Model {
     /// Where it was loaded from.
     pub path: PathBuf,
+    /// Folders of the adapters merged into it.
+    pub adapters: Vec<PathBuf>,
     /// Text to tokens and back.
     pub tokenizer: Tokenizer,
     /// How a conversation becomes a prompt, if the model says so.
@@ -92,7 +94,8 @@ impl Model {
             pool,
             options.context,
         )?;
-        Ok(Self { path: path.to_path_buf(), tokenizer, chat, stop_tokens, lm })
+        let (path, adapters) = (path.to_path_buf(), options.adapters.clone());
+        Ok(Self { path, adapters, tokenizer, chat, stop_tokens, lm })
     }
 }
 

@@ -3,6 +3,7 @@
 //! The arguments of one command stand in its own file; here is what several share.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -77,6 +78,11 @@ pub(crate) struct ModelArgs {
     #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
     pub(crate) model: ModelRef,
 
+    /// Folder of a LoRA adapter in PEFT's files, merged into the weights; may be given
+    /// several times.
+    #[arg(long, env = "CLLM_ADAPTER", value_name = "DIR")]
+    pub(crate) adapter: Vec<PathBuf>,
+
     /// Positions the model may use, prompt and answer together [default: the model's own].
     #[arg(short, long, env = "CLLM_CONTEXT", value_name = "N", visible_alias = "ctx-size")]
     pub(crate) context: Option<NonZeroUsize>,
@@ -84,6 +90,14 @@ pub(crate) struct ModelArgs {
     /// How it computes.
     #[command(flatten)]
     pub(crate) run: RunArgs,
+}
+
+impl ModelArgs {
+    /// The model with its adapters, for reports.
+    pub(crate) fn name(&self) -> String {
+        let adapters = self.adapter.iter().map(|adapter| format!(" + {}", adapter.display()));
+        self.model.to_string() + &adapters.collect::<String>()
+    }
 }
 
 /// How a model computes.
@@ -94,7 +108,8 @@ pub(crate) struct RunArgs {
     #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 
-    /// Format the weights are computed in: `auto` (as the file), `f32`, `bf16`, `w8` or `w4`.
+    /// Format the weights are computed in: `auto` (as the file; `w8` with an adapter),
+    /// `f32`, `bf16`, `w8` or `w4`.
     #[arg(long, env = "CLLM_COMPUTE", value_name = "FORMAT", default_value = "auto")]
     pub(crate) compute: Compute,
 }

@@ -16,7 +16,7 @@ use crate::machine::Machine;
 use crate::progress::Meter;
 use crate::prompt::Prompt;
 use crate::run::{Run, run};
-use crate::source::{self, SourceOptions};
+use crate::source::{self, SourceError, SourceOptions};
 
 /// A text in the model's memory.
 pub(crate) type Text = Sequence<<Llama as CausalLm>::Cache>;
@@ -44,17 +44,23 @@ pub(crate) struct Session {
 impl Session {
     /// Finds or fetches the model and loads it.
     pub(crate) fn load(arguments: &ModelArgs) -> anyhow::Result<Self> {
-        let name = arguments.model.to_string();
+        let name = arguments.name();
         let resolved =
             source::resolve(&arguments.model, &Meter::stderr(), &SourceOptions::from_env()?)?;
         let options = LoadOptions {
             compute: arguments.run.compute,
             threads: arguments.run.threads.map(NonZeroUsize::get),
             context: arguments.context.map(NonZeroUsize::get),
+            adapters: arguments.adapter.clone(),
         };
         let model = Model::load(&resolved.path, &options)
             .with_context(|| format!("cannot load the model `{name}`"))?;
         Ok(Self { name, model })
+    }
+
+    /// The hash of the model, adapters included.
+    pub(crate) fn sha256(&self) -> Result<String, SourceError> {
+        source::adapted_sha256(&self.model.path, &self.model.adapters)
     }
 
     /// The tokens of a prompt, at least one.

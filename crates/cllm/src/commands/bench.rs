@@ -5,6 +5,7 @@ pub(crate) mod decode;
 pub(crate) mod forward;
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use cllm_model::Compute;
@@ -32,6 +33,10 @@ pub(crate) struct FormatsArgs {
     #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
     model: ModelRef,
 
+    /// Folder of a LoRA adapter: as for `cllm generate`.
+    #[arg(long, env = "CLLM_ADAPTER", value_name = "DIR")]
+    adapter: Vec<PathBuf>,
+
     /// Threads that compute [default: one per usable core].
     #[arg(short, long, env = "CLLM_THREADS", value_name = "N")]
     threads: Option<NonZeroUsize>,
@@ -46,7 +51,8 @@ impl FormatsArgs {
     /// The model in one format.
     fn load(&self, compute: Compute) -> anyhow::Result<Session> {
         let run = RunArgs { threads: self.threads, compute };
-        Session::load(&ModelArgs { model: self.model.clone(), context: None, run })
+        let (model, adapter) = (self.model.clone(), self.adapter.clone());
+        Session::load(&ModelArgs { model, adapter, context: None, run })
     }
 
     /// The model in each of the formats that were asked for.

@@ -209,7 +209,7 @@ fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow:
         "data_sha256": source::sha256(&arguments.data)?,
         "tables_sha256": arguments.tables.as_deref().map(source::sha256).transpose()?,
         "model": session.name,
-        "model_sha256": source::model_sha256(&session.model.path)?,
+        "model_sha256": session.sha256()?,
         "tokenizer_sha256": source::tokenizer_sha256(&session.model.tokenizer),
         "weights": session.weights(),
         "context": session.model.lm.context_length(),

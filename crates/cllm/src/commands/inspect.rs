@@ -3,6 +3,8 @@
 //! Only headers are read and the tokenizer built, so it is quick for a file of any size.
 //! The memory is computed from shapes, as a load would need it.
 
+mod adapter;
+
 use std::io::Write;
 
 use anyhow::Context;
@@ -12,7 +14,8 @@ use cllm_kernels::{Format, KvFormat, KvStore};
 use cllm_model::config::RopeScaling;
 use cllm_model::weights::TensorView;
 use cllm_model::{
-    ChatTemplate, Checkpoint, Compute, GgufTables, ModelConfig, ModelError, Tokenizer,
+    Adapter, ChatTemplate, Checkpoint, Compute, GgufTables, LoadOptions, ModelConfig, ModelError,
+    Tokenizer,
 };
 use serde::Serialize;
 
@@ -25,9 +28,9 @@ use crate::table::{Table, bytes, count};
 /// Show what a model file holds and what it needs.
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
-    /// A folder of trajectories, in place of a model.
+    /// A folder of trajectories or of an adapter, in place of a model.
     #[arg(value_name = "DIR", conflicts_with = "model")]
-    trajectories: Option<std::path::PathBuf>,
+    folder: Option<std::path::PathBuf>,
 
     /// List every tensor.
     #[arg(long, env = "CLLM_TENSORS", value_parser = FalseyValueParser::new())]
@@ -70,6 +73,8 @@ struct Report {
     bos_token: Option<NamedToken>,
     stop_tokens: Vec<NamedToken>,
     chat_template: bool,
+    /// The adapters given with it.
+    adapters: Vec<adapter::Summary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tensors: Option<Vec<TensorLine>>,
 }
@@ -110,20 +115,31 @@ struct TensorLine {
 
 /// Prints the report.
 pub(crate) fn run(arguments: InspectArgs) -> anyhow::Result<()> {
-    if let Some(folder) = &arguments.trajectories {
+    if let Some(folder) = &arguments.folder {
+        if Adapter::is_folder(folder) {
+            return adapter::inspect(folder, arguments.json.json);
+        }
         return crate::collect::manifest::inspect(folder, arguments.json.json);
     }
-    let ModelArgs { model, context, run } = &arguments.model;
+    let ModelArgs { model, context, run, adapter } = &arguments.model;
     let resolved = source::resolve(model, &Meter::stderr(), &SourceOptions::from_env()?)?;
     let failed = || format!("cannot inspect the model `{model}`");
-    let checkpoint = Checkpoint::open(&resolved.path).with_context(failed)?;
+    let mut checkpoint = Checkpoint::open(&resolved.path).with_context(failed)?;
+    for folder in adapter {
+        let opened = Adapter::open(folder).with_context(failed)?;
+        checkpoint.add_adapter(opened).with_context(failed)?;
+    }
+    let adapters = checkpoint.adapters().iter().map(adapter::Summary::of).collect();
+    let options =
+        LoadOptions { compute: run.compute, adapters: adapter.clone(), ..LoadOptions::default() };
+    let compute = options.effective_compute();
     let config = checkpoint.config().with_context(failed)?;
     let (tokenizer, chat) = texts(&checkpoint).with_context(failed)?;
 
     let tensors: Vec<_> = checkpoint
         .tensors()
         .map(|tensor| {
-            let (format, loaded) = in_memory(&tensor, &config, run.compute);
+            let (format, loaded) = in_memory(&tensor, &config, compute);
             TensorLine {
                 name: tensor.name.to_owned(),
                 dtype: tensor.dtype.name(),
@@ -167,6 +183,7 @@ pub(crate) fn run(arguments: InspectArgs) -> anyhow::Result<()> {
         bos_token: config.bos_token.or(tokenizer.bos()).map(named),
         stop_tokens: stops.into_iter().map(named).collect(),
         chat_template: chat.exists(),
+        adapters,
         tensors: arguments.tensors.then_some(tensors),
     };
     if arguments.json.json {
@@ -305,8 +322,9 @@ fn text(report: &Report) -> String {
         ("stop tokens", tokens(&report.stop_tokens)),
         ("chat template", if report.chat_template { "yes" } else { "no" }.into()),
     ];
+    let adapters = report.adapters.iter().map(|adapter| ("adapter", adapter.line()));
     let mut text = String::new();
-    for (name, value) in rows {
+    for (name, value) in rows.into_iter().chain(adapters) {
         text += &format!("{BOLD}{name:<14}{BOLD:#}{value}\n");
     }
     let mut table = Table::new(1, ["dtype", "tensors", "bytes"]);

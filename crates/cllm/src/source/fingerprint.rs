@@ -1,7 +1,7 @@
 //! Names of models by content, so that files made with one are not used with another.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cllm_model::Tokenizer;
 use sha2::{Digest as _, Sha256};
@@ -16,7 +16,7 @@ pub(crate) fn sha256(path: &Path) -> Result<String, SourceError> {
 
 /// The hash of a model: of its file, or over the names and hashes of a folder's weights
 /// and configuration.
-pub(crate) fn model_sha256(path: &Path) -> Result<String, SourceError> {
+fn model_sha256(path: &Path) -> Result<String, SourceError> {
     if !path.is_dir() {
         return sha256(path);
     }
@@ -32,6 +32,23 @@ pub(crate) fn model_sha256(path: &Path) -> Result<String, SourceError> {
     let mut state = Sha256::new();
     for (name, file) in files {
         state.update(format!("{name} {}\n", sha256(&file)?));
+    }
+    Ok(hex(&state.finalize()))
+}
+
+/// The hash of a model with adapters: of the model alone if there are none, else over its
+/// hash and those of each adapter's two files, in the order they are merged.
+pub(crate) fn adapted_sha256(model: &Path, adapters: &[PathBuf]) -> Result<String, SourceError> {
+    let base = model_sha256(model)?;
+    if adapters.is_empty() {
+        return Ok(base);
+    }
+    let mut state = Sha256::new();
+    state.update(format!("model {base}\n"));
+    for adapter in adapters {
+        for name in ["adapter_config.json", "adapter_model.safetensors"] {
+            state.update(format!("{name} {}\n", sha256(&adapter.join(name))?));
+        }
     }
     Ok(hex(&state.finalize()))
 }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 pub(crate) use digest::hex;
 pub(crate) use error::SourceError;
-pub(crate) use fingerprint::{model_sha256, sha256, tokenizer_sha256};
+pub(crate) use fingerprint::{adapted_sha256, sha256, tokenizer_sha256};
 pub(crate) use options::SourceOptions;
 pub(crate) use reference::ModelRef;
 

@@ -252,7 +252,7 @@ mod tests {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens/models").join(name);
         let model = ModelRef::from_str(path.to_str().unwrap()).unwrap();
         let run = RunArgs { threads: NonZeroUsize::new(2), compute };
-        Session::load(&ModelArgs { model, context: None, run }).unwrap()
+        Session::load(&ModelArgs { model, adapter: Vec::new(), context: None, run }).unwrap()
     }
 
     fn texts(session: &Session, positions: usize, lines: &[&str]) -> anyhow::Result<Vec<Text>> {

@@ -219,7 +219,7 @@ fn header<P>(
         task: task.name.into(),
         data: task.data.digest.clone(),
         model: session.name.clone(),
-        model_sha256: source::model_sha256(&session.model.path)?,
+        model_sha256: session.sha256()?,
         weights: session.weights(),
         decoder: arguments.decoder.to_string(),
         seed: arguments.seed,
