@@ -5,6 +5,7 @@
 //! * [`model`]: all of it under one roof, [`Model::load`].
 //! * [`compute`]: the arithmetic of the linear layers, as a user chooses it.
 //! * [`config`]: what kind of network it is, from `config.json` or GGUF metadata.
+//! * [`export`]: a model as files for other programs.
 //! * [`weights`]: the files, GGUF and safetensors, and their tensors.
 //! * [`tokenizer`]: text to tokens and back.
 //! * [`llama`]: the network, its KV cache and its forward.
@@ -16,6 +17,7 @@ pub mod chat;
 pub mod compute;
 pub mod config;
 pub mod error;
+pub mod export;
 mod files;
 pub mod llama;
 pub mod model;

@@ -44,6 +44,15 @@ impl FloatType {
         if self == Self::F32 { 4 } else { 2 }
     }
 
+    /// The largest number.
+    pub(crate) fn largest(self) -> f32 {
+        match self {
+            Self::F32 => f32::MAX,
+            Self::F16 => f16::MAX.to_f32(),
+            Self::Bf16 => bf16::MAX.to_f32(),
+        }
+    }
+
     pub(crate) fn dtype(self) -> Dtype {
         match self {
             Self::F32 => Dtype::F32,

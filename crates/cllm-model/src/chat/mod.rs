@@ -52,6 +52,11 @@ pub(crate) const DEFAULT_TEMPLATE: &str = "default";
 /// The name of the template used when there are tools.
 const TOOL_USE: &str = "tool_use";
 
+/// Names and sources of the templates of a model folder, as they stand in its files.
+pub(crate) fn sources(dir: &Path) -> Result<Vec<(String, String)>, ModelError> {
+    Ok(files::read(dir)?.templates)
+}
+
 impl ChatTemplate {
     /// From a template's source and the spelling of the tokens it names.
     pub fn new(source: &str, bos: Option<&str>, eos: Option<&str>) -> Result<Self, ModelError> {

@@ -6,6 +6,7 @@
 //! * `folder`: the Hugging Face files (`tokenizer.json` and its companions), validated
 //!   before the crate sees them: it panics on some broken merge tables.
 //! * `gguf`: the same tokenizer rebuilt from the tables inside a GGUF file.
+//! * `export`: the other way: `tokenizer.json`, and a GGUF file's tables.
 //! * `pre`: how a GGUF's `tokenizer.ggml.pre` splits text into words.
 //! * `pieces`: the bytes of every token. Decoding concatenates them, so that a stream of
 //!   tokens ([`TextStream`]) gives, piece by piece, exactly the text of the whole.
@@ -15,6 +16,7 @@
 //! characters included. Here, as in llama.cpp, the valid characters of the run are kept.
 //! transformers' `clean_up_tokenization_spaces` is left out: it changes what the model said.
 
+mod export;
 mod folder;
 mod gguf;
 mod pieces;

@@ -6,6 +6,7 @@
 //! originals, so that ids equal Hugging Face's. Only names of models in the supported
 //! families are here: a wrong guess would cost quality silently, an error does not.
 
+use serde_json::Value;
 use tokenizers::normalizers::{NFC, NormalizerWrapper};
 use tokenizers::pre_tokenizers::PreTokenizerWrapper;
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -104,6 +105,23 @@ impl PreTokenizer {
         })
     }
 
+    /// The first name that cuts, normalises and merges like this; parts as `tokenizer.json`
+    /// writes them.
+    pub(super) fn name_of(
+        pre_tokenizer: &Value,
+        normalizer: &Value,
+        ignore_merges: bool,
+    ) -> Option<&'static str> {
+        let known = KNOWN.into_iter().find(|known| {
+            let built = known.build().ok().and_then(|pre| serde_json::to_value(pre).ok());
+            let nfc = serde_json::to_value(known.normalizer()).ok();
+            built.is_some_and(|built| steps(&built) == steps(pre_tokenizer))
+                && nfc.as_ref() == Some(normalizer)
+                && known.ignore_merges == ignore_merges
+        });
+        known.and_then(|known| known.names.first().copied())
+    }
+
     pub(super) fn normalizer(&self) -> Option<NormalizerWrapper> {
         self.nfc.then(|| NormalizerWrapper::NFC(NFC))
     }
@@ -133,6 +151,18 @@ impl PreTokenizer {
         }
         Ok(Sequence::new(steps).into())
     }
+}
+
+/// The steps of a splitting, one or a sequence, without what decides offsets only.
+fn steps(pre_tokenizer: &Value) -> Vec<Value> {
+    let mut steps = match pre_tokenizer.get("pretokenizers").and_then(Value::as_array) {
+        Some(steps) => steps.clone(),
+        None => vec![pre_tokenizer.clone()],
+    };
+    for step in steps.iter_mut().filter_map(Value::as_object_mut) {
+        step.shift_remove("trim_offsets");
+    }
+    steps
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ use cllm_kernels::{Format as Packing, Integers};
 
 pub use self::dtype::DType;
 pub use self::gguf::Gguf;
+pub(crate) use self::names::gguf_name;
+pub(crate) use self::plain::is_rotary;
 
 pub(crate) use self::safetensors::TensorFile;
 

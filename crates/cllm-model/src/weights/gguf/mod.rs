@@ -102,6 +102,14 @@ impl Gguf {
         Value::read(&mut Cursor::new(&self.path, &self.map, at), ty, key).ok()
     }
 
+    /// Type and bytes of a key's value, as they stand in the file.
+    pub(crate) fn raw(&self, key: &str) -> Option<(ValueType, &[u8])> {
+        let &(ty, at) = self.metadata.get(key)?;
+        let mut cursor = Cursor::new(&self.path, &self.map, at);
+        Value::read(&mut cursor, ty, key).ok()?;
+        Some((ty, &self.map[at..cursor.at()]))
+    }
+
     /// A string, if the key is there.
     ///
     /// # Errors

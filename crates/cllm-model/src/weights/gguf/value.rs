@@ -8,7 +8,7 @@ use std::fmt::Display;
 use super::cursor::Cursor;
 use crate::ModelError;
 
-/// The type tag of a metadata value.
+/// The type tag of a metadata value, in the order of its numbers in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ValueType {
     /// `u8`
