@@ -26,8 +26,15 @@ pub(crate) fn replace_folder(
     let inner = staged.path().join("new");
     fs::create_dir(&inner).map_err(io)?;
     fill(&inner)?;
+    // So are files that a library made private.
+    let plain = staged.path().join("plain");
+    let permissions =
+        fs::File::create(&plain).and_then(|file| file.metadata()).map_err(io)?.permissions();
     for entry in fs::read_dir(&inner).map_err(io)? {
         let file = fs::File::open(entry.map_err(io)?.path()).map_err(io)?;
+        if file.metadata().map_err(io)?.is_file() {
+            file.set_permissions(permissions.clone()).map_err(io)?;
+        }
         file.sync_all().map_err(io)?;
     }
     if !dir.exists() {

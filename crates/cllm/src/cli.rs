@@ -10,7 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
 use crate::commands::{
-    bench, chat, collect, completions, demo, doctor, eval, generate, inspect, pull, sft, train,
+    bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge, pull, sft,
+    train,
 };
 use crate::decoder::DecoderSpec;
 use crate::source::ModelRef;
@@ -61,6 +62,8 @@ pub(crate) enum Command {
     Pull(pull::PullArgs),
     /// Show what a model file holds and what it needs.
     Inspect(inspect::InspectArgs),
+    /// Write a model with its adapters merged in, for transformers or llama.cpp.
+    Merge(merge::MergeArgs),
     /// Check this machine: CPU, memory, cache folder, tools.
     Doctor(doctor::DoctorArgs),
     /// Fetch the default model and compare Jacobi with autoregressive decoding.

@@ -80,9 +80,18 @@ fn chat_model(folder: &Path) -> String {
 fn help_and_completions_name_every_command() {
     let help = good(&cllm(&["--help"], b""));
     let completions = good(&cllm(&["completions", "bash"], b""));
-    for command in
-        ["pull", "inspect", "generate", "chat", "bench", "eval", "doctor", "demo", "completions"]
-    {
+    for command in [
+        "pull",
+        "inspect",
+        "merge",
+        "generate",
+        "chat",
+        "bench",
+        "eval",
+        "doctor",
+        "demo",
+        "completions",
+    ] {
         assert!(help.contains(&format!("\n  {command}")), "{command} in {help}");
         assert!(completions.contains(&format!("cllm__subcmd__{command}")), "{command}");
     }

@@ -1,0 +1,154 @@
+//! `cllm merge`: a model with its adapters merged in, as files that other programs load.
+//!
+//! Without an adapter it converts: GGUF to a Hugging Face folder and back.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use cllm_model::adapter::FloatType;
+use cllm_model::export::{self, GgufType, SHARD_BYTES};
+use cllm_model::{Adapter, Checkpoint};
+use serde::Serialize;
+
+use crate::cli::JsonArgs;
+use crate::console;
+use crate::exit::bad_input;
+use crate::progress::Meter;
+use crate::source::{self, ModelRef, SourceOptions};
+use crate::table::bytes;
+
+const EXAMPLES: &str = "Examples:
+  cllm merge --adapter adapters/gsm8k --out merged            a Hugging Face folder
+  cllm merge --adapter adapters/gsm8k --out merged.gguf --type q8_0";
+
+/// Write a model with its adapters merged in, for transformers or llama.cpp.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct MergeArgs {
+    /// Model: as for `cllm generate`.
+    #[arg(short, long, env = "CLLM_MODEL", value_name = "MODEL", default_value = "default")]
+    model: ModelRef,
+
+    /// Folder of a LoRA adapter in PEFT's files; may be given several times, they add up.
+    #[arg(long, env = "CLLM_ADAPTER", value_name = "DIR")]
+    adapter: Vec<PathBuf>,
+
+    /// What to write: a folder, or a file that ends in .gguf. It must not exist.
+    #[arg(short, long, env = "CLLM_OUT", value_name = "PATH")]
+    out: PathBuf,
+
+    /// Form of the output [default: gguf for a path that ends in .gguf, else hf].
+    #[arg(long, env = "CLLM_FORMAT", value_enum, value_name = "FORMAT")]
+    format: Option<Form>,
+
+    /// Type of the matrices: `f32`, `f16`, `bf16`, or `q8_0` in a GGUF file.
+    #[arg(
+        long = "type",
+        alias = "dtype",
+        env = "CLLM_TYPE",
+        value_enum,
+        value_name = "TYPE",
+        default_value = "f16"
+    )]
+    kind: Kind,
+
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+/// The form of a model's files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Form {
+    /// A Hugging Face folder: config.json, tokenizer.json, safetensors.
+    Hf,
+    /// One GGUF file.
+    Gguf,
+}
+
+/// The type of the matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
+enum Kind {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+    /// 8 bits with a scale per 32, in a GGUF file.
+    #[value(name = "q8_0")]
+    #[serde(rename = "q8_0")]
+    Q8,
+}
+
+/// The JSON document.
+#[derive(Serialize)]
+struct Report<'a> {
+    model: String,
+    adapters: &'a [PathBuf],
+    out: &'a Path,
+    format: Form,
+    r#type: Kind,
+    bytes: u64,
+}
+
+/// Writes the files.
+pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
+    let MergeArgs { model, adapter: adapters, out, format, kind, json } = &arguments;
+    let named = if out.extension().is_some_and(|e| e == "gguf") { Form::Gguf } else { Form::Hf };
+    let format = format.unwrap_or(named);
+    if out.exists() {
+        bad_input!("--out {}: exists already; expected a new path", out.display());
+    }
+    let float = match kind {
+        Kind::F32 => Some(FloatType::F32),
+        Kind::F16 => Some(FloatType::F16),
+        Kind::Bf16 => Some(FloatType::Bf16),
+        Kind::Q8 => None,
+    };
+    if float.is_none() && format == Form::Hf {
+        bad_input!("--type q8_0: only a GGUF file can hold it; expected f32, f16 or bf16");
+    }
+    let resolved = source::resolve(model, &Meter::stderr(), &SourceOptions::from_env()?)?;
+    let failed = || format!("cannot merge into the model `{model}`");
+    let mut checkpoint = Checkpoint::open(&resolved.path).with_context(failed)?;
+    for adapter in adapters {
+        let adapter = Adapter::open(adapter).with_context(failed)?;
+        checkpoint.add_adapter(adapter).with_context(failed)?;
+    }
+    match (format, float) {
+        (Form::Hf, Some(kind)) => export::write_folder(&checkpoint, out, kind, SHARD_BYTES),
+        (_, Some(FloatType::F32)) => export::write_gguf(&checkpoint, out, GgufType::F32),
+        (_, Some(FloatType::F16)) => export::write_gguf(&checkpoint, out, GgufType::F16),
+        (_, Some(FloatType::Bf16)) => export::write_gguf(&checkpoint, out, GgufType::Bf16),
+        (_, None) => export::write_gguf(&checkpoint, out, GgufType::Q8_0),
+    }
+    .with_context(|| format!("cannot write {}", out.display()))?;
+
+    let size = size(out).with_context(|| out.display().to_string())?;
+    if json.json {
+        let (model, out) = (model.to_string(), out.as_path());
+        let report = Report { model, adapters, out, format, r#type: *kind, bytes: size };
+        writeln!(console::out(), "{}", serde_json::to_string(&report)?)?;
+    } else {
+        writeln!(console::out(), "{}", out.display())?;
+        console::note(format_args!("{} adapters merged, {}", adapters.len(), bytes(size)));
+    }
+    Ok(())
+}
+
+/// Bytes of a file, or of the files of a folder.
+fn size(path: &Path) -> std::io::Result<u64> {
+    if !path.is_dir() {
+        return Ok(path.metadata()?.len());
+    }
+    let mut sum = 0;
+    for entry in path.read_dir()? {
+        sum += entry?.metadata()?.len();
+    }
+    Ok(sum)
+}
