@@ -64,3 +64,24 @@ pub(crate) fn tokenizer_sha256(tokenizer: &Tokenizer) -> String {
     }
     hex(&state.finalize())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adapters_and_their_order_change_a_models_hash() {
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../goldens");
+        let model = goldens.join("models/llama.F16.gguf");
+        let (a, b) = (goldens.join("adapters/patterns"), goldens.join("adapters/quantised"));
+        let hash = |adapters: &[&std::path::PathBuf]| {
+            let adapters: Vec<_> = adapters.iter().map(|path| (*path).clone()).collect();
+            adapted_sha256(&model, &adapters).unwrap()
+        };
+        assert_eq!(hash(&[]), sha256(&model).unwrap());
+        let mut all = vec![hash(&[]), hash(&[&a]), hash(&[&b]), hash(&[&a, &b]), hash(&[&b, &a])];
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), 5);
+    }
+}
