@@ -19,6 +19,7 @@ mod parameters;
 mod random;
 mod trainer;
 
+pub use burn::tensor::Device;
 pub use linear::LoraConfig;
 pub use network::{Trainable, WeightSource};
 pub use trainer::{Trainer, TrainerConfig};

@@ -44,7 +44,7 @@ pub(crate) fn trajectories(
     let (settings, complete) = rows::settings(folder)?;
     let expected = [
         ("tokenizer_sha256", source::tokenizer_sha256(&session.model.tokenizer)),
-        ("model_sha256", source::model_sha256(&session.model.path)?),
+        ("model_sha256", session.sha256()?),
     ];
     for (key, expected) in expected {
         let found = settings.get(key).and_then(Value::as_str).unwrap_or("nothing");

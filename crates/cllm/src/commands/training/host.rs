@@ -4,11 +4,12 @@
 use std::io::IsTerminal;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use cllm_train::config::Config;
 use cllm_train::learner::Learner;
 use cllm_train::train::{Decoded, Evaluation, Host, Step};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::learner;
+use super::learner::{self, Prompts};
 use crate::console;
 use crate::interrupt::Interruptible;
 use crate::session::Session;
@@ -19,6 +20,8 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The host of a run.
 pub(super) struct Terminal {
     session: Session,
+    config: Config,
+    prompts: Prompts,
     interruptible: Interruptible,
     bar: Option<ProgressBar>,
     last_line: Option<Instant>,
@@ -28,7 +31,7 @@ pub(super) struct Terminal {
 
 impl Terminal {
     /// Listens to Ctrl-C from now on.
-    pub(super) fn new(session: Session) -> Self {
+    pub(super) fn new(session: Session, config: Config, prompts: Prompts) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let template = "[{wide_bar:.cyan}] {pos}/{len} {msg}";
@@ -37,7 +40,7 @@ impl Terminal {
             bar
         });
         let interruptible = Interruptible::new();
-        Self { session, interruptible, bar, last_line: None, first: None }
+        Self { session, config, prompts, interruptible, bar, last_line: None, first: None }
     }
 
     /// Tokens that the network knows.
@@ -119,7 +122,7 @@ impl Host for Terminal {
     }
 
     fn measure(&mut self, learner: &mut dyn Learner) -> Result<Option<Decoded>, String> {
-        learner::measure(&mut self.session, learner)
+        learner::measure(&self.session, &self.config, &self.prompts, learner)
     }
 
     fn stop(&mut self) -> bool {

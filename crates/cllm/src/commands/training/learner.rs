@@ -1,27 +1,191 @@
 //! The network in training: the one place where the loop meets the numerics.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::bail;
-use cllm_train::config::Config;
-use cllm_train::learner::Learner;
+use anyhow::{Context, anyhow};
+use cllm_kernels::Format;
+use cllm_model::adapter::{Adapter, FloatType, LoraConfig, LoraPair, Targets};
+use cllm_model::{Checkpoint, LoadOptions, Model};
+use cllm_train::config::{Config, FinetuningType};
+use cllm_train::learner::{Learner, NamedTensor};
+use cllm_train::model::{self, Device, Trainable, Trainer, TrainerConfig};
 use cllm_train::train::Decoded;
 
+use crate::contest::four_grams;
+use crate::decoder::DecoderSpec;
+use crate::exit::bad_input;
+use crate::figures::Figures;
+use crate::run::run;
 use crate::session::Session;
+use cllm_decode::{Draft, Finish, Request, Sequence, Token};
 
-/// The learner of a run: the model at `path` with the parameters that `config` trains.
-pub(crate) fn learner(path: &Path, config: &Config) -> anyhow::Result<Box<dyn Learner>> {
-    bail!(
-        "{}: training ({:?}) is not built yet: only the loop around it is",
-        path.display(),
-        config.finetuning_type
-    )
+/// PEFT's names of tensors.
+const PREFIX: &str = "base_model.model.";
+
+/// The learner of a run: the session's model with the parameters that `config` trains. With
+/// LoRA the session's adapter, if there is one, is what training goes on from.
+pub(crate) fn learner(session: &Session, config: &Config) -> anyhow::Result<Box<dyn Learner>> {
+    let Model { path, adapters, .. } = &session.model;
+    let mut checkpoint = Checkpoint::open(path)?;
+    let lora = config.finetuning_type == FinetuningType::Lora;
+    if !lora {
+        for adapter in adapters {
+            checkpoint.add_adapter(Adapter::open(adapter)?)?;
+        }
+    }
+    let network = checkpoint.config()?;
+    let source =
+        |name: &str, _: &[usize]| checkpoint.tensor_f32(&network, name).map_err(|e| e.to_string());
+    let trainable = match lora {
+        false => Trainable::Full,
+        true => Trainable::Lora(model::LoraConfig {
+            r: config.lora_r,
+            alpha: config.lora_alpha,
+            dropout: config.lora_dropout,
+            target_modules: config.lora_target_modules.clone(),
+            seed: config.seed,
+        }),
+    };
+    let settings = TrainerConfig {
+        trainable,
+        optimizer: config.adam(),
+        gradient_checkpointing: config.gradient_checkpointing,
+        kernels: Some(Format::Bf16),
+        seed: config.seed,
+    };
+    let failed = |what: String| anyhow!("{}: {what}", path.display());
+    let mut trainer = Trainer::new(&network, &source, settings, &Device::flex()).map_err(failed)?;
+    match (lora, &adapters[..]) {
+        (false, _) | (_, []) => {}
+        (true, [adapter]) => go_on(&mut trainer, adapter, config)?,
+        (true, _) => bad_input!(
+            "training goes on from one adapter, found {}: put them together with `cllm merge`",
+            adapters.len()
+        ),
+    }
+    Ok(Box::new(trainer))
 }
 
-/// Answers held-out prompts with the parameters as they are; `None` while nothing can.
+/// Starts from the values of an adapter.
+fn go_on(trainer: &mut Trainer, path: &Path, config: &Config) -> anyhow::Result<()> {
+    let adapter = Adapter::open(path)?;
+    let mut values = Vec::new();
+    for pair in adapter.pairs() {
+        let scale = adapter.config().scale(&pair.module);
+        let ours = config.lora_alpha / config.lora_r as f64;
+        if (f64::from(scale) - ours).abs() > 1e-6 * ours.abs() {
+            bad_input!(
+                "{}: {} is scaled by {scale}, this run by lora_alpha / lora_r = {ours}",
+                path.display(),
+                pair.module
+            );
+        }
+        let mut add = |which: &str, shape: [usize; 2], data: &[f32]| {
+            let name = format!("{PREFIX}{}.{which}.weight", pair.module);
+            values.push(NamedTensor { name, shape: shape.to_vec(), data: data.to_vec() });
+        };
+        add("lora_A", [pair.rank, pair.inputs], &pair.a);
+        add("lora_B", [pair.outputs, pair.rank], &pair.b);
+    }
+    if let Err(what) = trainer.restore(&values, &[]) {
+        bad_input!(
+            "{}: not the adapter this run trains (lora_r {}, lora_target_modules {:?}): {what}",
+            path.display(),
+            config.lora_r,
+            config.lora_target_modules
+        );
+    }
+    Ok(())
+}
+
+/// Writes what was trained where PEFT and `--adapter` find it, and returns the folder; `None`
+/// if all of the model's weights were trained.
+pub(crate) fn export(
+    learner: &dyn Learner,
+    config: &Config,
+    base: &str,
+    folder: &Path,
+    kind: FloatType,
+) -> anyhow::Result<Option<PathBuf>> {
+    if config.finetuning_type != FinetuningType::Lora {
+        return Ok(None);
+    }
+    let all = learner.parameters();
+    let mut pairs = Vec::new();
+    for a in &all {
+        let Some(module) = a.name.strip_suffix(".lora_A.weight") else { continue };
+        let name = format!("{module}.lora_B.weight");
+        let b = all.iter().find(|t| t.name == name).with_context(|| format!("no {name}"))?;
+        pairs.push(LoraPair {
+            module: module.strip_prefix(PREFIX).unwrap_or(module).to_owned(),
+            rank: a.shape[0],
+            inputs: a.shape[1],
+            outputs: b.shape[0],
+            a: a.data.clone(),
+            b: b.data.clone(),
+        });
+    }
+    let settings = LoraConfig {
+        r: config.lora_r,
+        lora_alpha: config.lora_alpha,
+        lora_dropout: config.lora_dropout,
+        target_modules: Some(Targets::Names(config.lora_target_modules.clone())),
+        base_model_name_or_path: Some(base.to_owned()),
+        ..LoraConfig::default()
+    };
+    Adapter::new(settings, pairs)?.write(folder, kind)?;
+    Ok(Some(folder.to_owned()))
+}
+
+/// Held-out prompts that are answered at every evaluation.
+pub(crate) struct Prompts {
+    pub(crate) prompts: Vec<Vec<Token>>,
+    pub(crate) max_new_tokens: usize,
+    pub(crate) block: usize,
+}
+
+/// Answers held-out prompts with the parameters as they are, on the engine that will run
+/// them. `None` if there are no prompts, or all weights are trained (they would have to be
+/// written first).
 pub(crate) fn measure(
-    _session: &mut Session,
-    _learner: &dyn Learner,
+    session: &Session,
+    config: &Config,
+    prompts: &Prompts,
+    learner: &dyn Learner,
 ) -> Result<Option<Decoded>, String> {
-    Ok(None)
+    let decode = || -> anyhow::Result<Option<Decoded>> {
+        if prompts.prompts.is_empty() {
+            return Ok(None);
+        }
+        let folder = tempfile::tempdir()?;
+        let adapter = folder.path().join("adapter");
+        let base = &session.name;
+        if export(learner, config, base, &adapter, FloatType::F32)?.is_none() {
+            return Ok(None);
+        }
+        let options = LoadOptions { adapters: vec![adapter], ..LoadOptions::default() };
+        let mut model = Model::load(&session.model.path, &options)?;
+        let decoder = DecoderSpec::Jacobi { n: prompts.block, draft: Draft::default() };
+        let (mut runs, mut grams, mut ended) = (Vec::new(), (0, 0), 0);
+        for prompt in &prompts.prompts {
+            let request = Request {
+                prompt: prompt.clone(),
+                max_new_tokens: prompts.max_new_tokens,
+                stop_tokens: model.stop_tokens.clone(),
+            };
+            let mut text = Sequence::new(cllm_decode::CausalLm::new_cache(&model.lm));
+            let mut go = |_| std::ops::ControlFlow::Continue(());
+            let run = run(&mut model.lm, &mut text, decoder, 0, &request, &mut go)?;
+            let (all, repeated) = four_grams(&run.answer.tokens);
+            grams = (grams.0 + all, grams.1 + repeated);
+            ended += usize::from(run.answer.finish == Finish::StopToken);
+            runs.push(run);
+        }
+        Ok(Some(Decoded {
+            mean_acceptance_length: Figures::of(&runs).mean_acceptance_length.unwrap_or(1.0),
+            repetition_rate: grams.1 as f64 / f64::max(grams.0 as f64, 1.0),
+            eos_share: ended as f64 / runs.len() as f64,
+        }))
+    };
+    decode().map_err(|error| format!("{error:#}"))
 }

@@ -13,6 +13,7 @@ use anyhow::bail;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use cllm_decode::CausalLm;
+use cllm_model::adapter::FloatType;
 use cllm_train::TrainError;
 use cllm_train::config::{Config, parse_yaml};
 use cllm_train::data::{DataSet, Example};
@@ -25,6 +26,7 @@ use crate::exit::{BadInput, Interrupted, bad_input};
 use crate::session::Session;
 use crate::source;
 use host::Terminal;
+use learner::Prompts;
 
 /// Arguments of both commands.
 #[derive(Debug, Args)]
@@ -107,20 +109,30 @@ pub(crate) fn run(
             bad_input!("every {which} example has more than {longest} tokens (`max_length`)");
         }
     }
-    let model = session.model.path.clone();
     let mut identity = data.identity;
-    identity.insert("model_sha256".into(), source::model_sha256(&model)?);
+    identity.insert("model_sha256".into(), session.sha256()?);
     let tokenizer = source::tokenizer_sha256(&session.model.tokenizer);
     identity.insert("tokenizer_sha256".into(), tokenizer);
     let holdout = format!("{} examples", data.held_out.len());
     identity.insert("held_out".into(), holdout);
 
+    let prompts = Prompts {
+        prompts: data
+            .held_out
+            .iter()
+            .take(config.eval_prompts)
+            .map(|e| e.prompt().to_vec())
+            .collect(),
+        max_new_tokens: config.eval_max_new_tokens,
+        block: config.eval_block,
+    };
     let examples = data.train.len();
     let batches = config.batches();
     let held_out = (!data.held_out.is_empty()).then(|| DataSet::new(data.held_out, batches));
     let train_data = DataSet::new(data.train, batches);
-    let mut learner = learner::learner(&model, config)?;
-    let mut host = Terminal::new(session);
+    let mut learner = learner::learner(&session, config)?;
+    let base = session.name.clone();
+    let mut host = Terminal::new(session, config.clone(), prompts);
     let run = Run {
         config,
         identity: &identity,
@@ -137,10 +149,19 @@ pub(crate) fn run(
     ));
     let outcome = train::train(&run, &mut *learner, &mut host);
     drop(host);
-    report(&outcome.map_err(failed)?)
+    let outcome = outcome.map_err(failed)?;
+    // The folder that PEFT and --adapter take; a collapsed run has its checkpoints.
+    let adapter = match &outcome {
+        Outcome::Collapsed { .. } => None,
+        _ => {
+            let folder = run.folder.join("adapter");
+            learner::export(&*learner, config, &base, &folder, FloatType::F32)?
+        }
+    };
+    report(&outcome, adapter.as_deref())
 }
 
-fn report(outcome: &Outcome) -> anyhow::Result<()> {
+fn report(outcome: &Outcome, adapter: Option<&Path>) -> anyhow::Result<()> {
     let of = |name: &str, summary: &Summary| {
         json!({
             "outcome": name,
@@ -148,6 +169,7 @@ fn report(outcome: &Outcome) -> anyhow::Result<()> {
             "steps": summary.total,
             "loss": summary.loss,
             "num_input_tokens_seen": summary.num_input_tokens_seen,
+            "adapter": adapter,
             "checkpoint": summary.last,
             "best_checkpoint": summary.best.as_ref().map(|(path, _)| path),
             "best_metric": summary.best.as_ref().map(|(_, value)| value),
