@@ -5,7 +5,7 @@
 
 writes ``goldens/training/``: for each case ``NAME.json`` (texts, weights, losses) and
 ``NAME.safetensors`` (the gradient of every trainable tensor; with LoRA also its values,
-prefixed ``value.``). The models are those of ``goldens/models``.
+prefixed ``value.``, and after three optimizer steps, prefixed ``stepped.``). The models are those of ``goldens/models``.
 
 This is the definition of the objectives, not of their fast form: each text is a plain
 causal forward of its own, nothing is packed, no mask is made. Positions and blocks count
@@ -115,6 +115,23 @@ def consistency(case: Case, logits, prompt, answer, states, later) -> torch.Tens
     return torch.stack(terms).mean()
 
 
+STEPS = [(0.02, 1.0), (0.03, 0.5), (0.01, 100.0)]
+"""Learning rate and largest gradient norm of three optimizer steps."""
+
+
+def stepped(trained: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The parameters after steps of AdamW with clipping, on the same gradient each time."""
+    gradients = [p.grad.clone() for p in trained.values()]
+    optimizer = torch.optim.AdamW(trained.values(), betas=(0.8, 0.95), eps=1e-6, weight_decay=0.1)
+    for lr, norm in STEPS:
+        for p, gradient in zip(trained.values(), gradients):
+            p.grad = gradient.clone()
+        torch.nn.utils.clip_grad_norm_(trained.values(), norm)
+        optimizer.param_groups[0]["lr"] = lr
+        optimizer.step()
+    return {name: p.detach().clone() for name, p in trained.items()}
+
+
 def write(case: Case) -> None:
     rng = torch.Generator().manual_seed(zlib.crc32(case.name.encode()))
     model = AutoModelForCausalLM.from_pretrained(
@@ -151,10 +168,11 @@ def write(case: Case) -> None:
         loss = ar + rows
     loss.backward()
 
-    out = {name: p.grad.contiguous() for name, p in trained.items()}
+    out = {name: p.grad.clone() for name, p in trained.items()}
     assert all(g is not None and g.abs().max() > 0 for g in out.values())
     if lora:
-        out |= {f"value.{name}": p.detach().contiguous() for name, p in trained.items()}
+        out |= {f"value.{name}": p.detach().clone() for name, p in trained.items()}
+        out |= {f"stepped.{name}": p for name, p in stepped(trained).items()}
     save_file(out, TARGET / f"{case.name}.safetensors")
     facts = asdict(case) | dict(
         prompt=prompt,

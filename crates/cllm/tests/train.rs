@@ -81,3 +81,113 @@ fn trajectories_of_another_model_are_refused() {
     bad(&[&train[..], &["goldens/models/qwen2-f32"]].concat(), "trajectories of another");
     bad(&["train", "--trajectories", "missing", "--output-dir", "x"], "missing");
 }
+
+/// Some prompts with short answers, as raw text.
+fn lessons(folder: &Path) -> String {
+    let lines = ["ab", "cd", "ef", "gh", "ij", "kl"].map(|word| {
+        let answer: String = word.chars().rev().chain(word.chars()).chain("xyzw".chars()).collect();
+        format!("{{\"prompt\": \"say {word}: \", \"answer\": \"{answer}\"}}\n")
+    });
+    file(folder, "lessons.jsonl", &lines.concat())
+}
+
+#[track_caller]
+fn good(arguments: &[&str]) -> serde_json::Value {
+    let output = cllm(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    stdout.lines().last().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default()
+}
+
+fn path<'a>(folder: &'a tempfile::TempDir, name: &str, buffer: &'a mut String) -> &'a str {
+    *buffer = folder.path().join(name).to_str().expect("a name").to_owned();
+    buffer
+}
+
+const LEARN: [&str; 10] = [
+    "--learning-rate",
+    "0.02",
+    "--lora-r",
+    "8",
+    "--lora-alpha",
+    "16",
+    "--eval-steps",
+    "0",
+    "--save-steps",
+    "50",
+];
+
+/// Teacher, trajectories, consistency model, answers: every command with the next one's input.
+#[test]
+fn a_tiny_model_learns_answers_and_then_settles_them_faster() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = lessons(folder.path());
+    let [mut a, mut b, mut c] = [const { String::new() }; 3];
+    let teacher = path(&folder, "teacher", &mut a);
+    let fixed = ["sft", "--data", &data, "--output-dir", teacher, "--max-steps", "150"];
+    let report = good(&[&fixed[..], &LEARN, &MODEL].concat());
+    assert!(report["loss"].as_f64().is_some_and(|loss| loss < 0.05), "{report}");
+    let adapter = format!("{teacher}/adapter");
+    let answered = |adapter: &str, decoder: &str| {
+        let ask = ["generate", "--raw", "-p", "say ef: ", "--max-new-tokens", "24", "--json"];
+        let report =
+            good(&[&ask[..], &["--adapter", adapter, "--decoder", decoder], &MODEL].concat());
+        assert_eq!(report["text"], "feefxyzw", "{report}");
+        report["figures"]["mean_acceptance_length"].as_f64().expect("a figure")
+    };
+    let before = answered(&adapter, "jacobi:4");
+
+    let states = path(&folder, "states", &mut b);
+    let fixed = ["collect", "--data", &data, "--out", states, "--block", "4"];
+    good(&[&fixed[..], &["--adapter", &adapter], &MODEL].concat());
+    let student = path(&folder, "student", &mut c);
+    let fixed = ["train", "--trajectories", states, "--output-dir", student, "--max-steps", "300"];
+    bad(&[&fixed[..], &LEARN, &MODEL].concat(), "trajectories of another model");
+    good(&[&fixed[..], &LEARN, &["--adapter", &adapter], &MODEL].concat());
+    let after = answered(&format!("{student}/adapter"), "jacobi:4");
+    assert!(after > before.max(1.5), "mean acceptance length {before} before, {after} after");
+}
+
+/// Killed without warning and resumed, a run ends with the losses and the adapter of one that
+/// was left alone.
+#[test]
+fn a_killed_run_resumes_to_the_same_bytes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = lessons(folder.path());
+    let [mut a, mut b] = [const { String::new() }; 2];
+    let (alone, killed) = (path(&folder, "alone", &mut a), path(&folder, "killed", &mut b));
+    let arguments = |out| {
+        let fixed = ["sft", "--data", data.as_str(), "--output-dir", out, "--resume"];
+        [&fixed[..], &["--max-steps", "600", "--lora-dropout", "0.1"], &LEARN, &MODEL].concat()
+    };
+    good(&arguments(alone));
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_cllm"))
+        .current_dir(root)
+        .args(arguments(killed))
+        .stderr(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let second = Path::new(killed).join("checkpoint-100");
+    while !second.exists() && child.try_wait().expect("a child").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    child.kill().expect("a child");
+    child.wait().expect("a child");
+    assert!(!Path::new(killed).join("adapter").exists(), "killed too late to test anything");
+    good(&arguments(killed));
+    let losses = |folder: &str| -> Vec<(serde_json::Value, serde_json::Value)> {
+        let text = std::fs::read_to_string(Path::new(folder).join("log.jsonl")).expect("a log");
+        let line = |line: &str| {
+            let record: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            (record["step"].clone(), record["loss"].clone())
+        };
+        text.lines().map(line).collect()
+    };
+    assert_eq!(losses(alone), losses(killed));
+    let adapter = |folder: &str| {
+        std::fs::read(Path::new(folder).join("adapter/adapter_model.safetensors")).expect("a file")
+    };
+    assert!(adapter(alone) == adapter(killed), "the adapters differ");
+}

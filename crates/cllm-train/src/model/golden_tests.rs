@@ -131,7 +131,7 @@ impl Case {
         };
         let settings = TrainerConfig {
             trainable,
-            optimizer: AdamW::default(),
+            optimizer: AdamW { beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weight_decay: 0.1 },
             gradient_checkpointing,
             kernels,
             seed: 0,
@@ -176,7 +176,7 @@ fn check(case: &Case, gradient_checkpointing: bool, kernels: Option<Format>) {
             "{name}: {key} {found}"
         );
     }
-    let expected: Vec<_> = case.tensors.iter().filter(|t| !t.name.starts_with("value.")).collect();
+    let expected: Vec<_> = case.tensors.iter().filter(|t| plain(&t.name)).collect();
     let found = trainer.gradients();
     // All that is trained has a gradient, and nothing else is.
     assert_eq!(found.len(), expected.len(), "{name}");
@@ -203,6 +203,40 @@ fn our_kernels_give_the_same() {
 #[test]
 fn recomputing_blocks_changes_no_gradient() {
     cases().iter().for_each(|case| check(case, true, None));
+}
+
+/// Whether a golden tensor is a gradient.
+fn plain(name: &str) -> bool {
+    !name.starts_with("value.") && !name.starts_with("stepped.")
+}
+
+/// Three steps of AdamW with clipping and decay, learning rates and norms as in
+/// `goldens/training.py`.
+#[test]
+fn optimizer_steps_are_pytorchs() {
+    let mut checked = 0;
+    for case in cases().iter().filter(|case| !case.facts["lora"].is_null()) {
+        for kernels in [None, Some(Format::F32)] {
+            let mut trainer = case.trainer(false, kernels);
+            let gradients =
+                case.tensors.iter().filter(|t| plain(&t.name)).cloned().collect::<Vec<_>>();
+            for (lr, norm) in [(0.02, 1.0), (0.03, 0.5), (0.01, 100.0)] {
+                trainer.set_gradients(&gradients);
+                trainer.step(lr, Some(norm));
+            }
+            for found in trainer.parameters() {
+                let name = format!("stepped.{}", found.name);
+                let expected = case.tensors.iter().find(|t| t.name == name).expect("a golden");
+                let before =
+                    case.tensors.iter().find(|t| t.name == format!("value.{}", found.name));
+                let moved = difference(&before.expect("a golden").data, &expected.data);
+                let worst = difference(&found.data, &expected.data);
+                assert!(moved > 0.05 && worst < 1e-4, "{name}: {worst} (moved {moved})");
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked > 100);
 }
 
 /// Two examples in one forward give the sum of what they give alone.

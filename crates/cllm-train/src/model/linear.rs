@@ -44,7 +44,7 @@ pub(super) enum Weight {
 #[derive(Debug)]
 pub(super) enum Matrix {
     /// With burn.
-    Plain(Weight),
+    Plain(Box<Weight>),
     /// With our kernels.
     Packed(Arc<Frozen>),
 }

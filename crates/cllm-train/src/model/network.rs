@@ -273,7 +273,7 @@ impl Builder<'_> {
             let weight = (self.source)(name, &[shape.0, shape.1])?;
             return Ok(Matrix::Packed(Arc::new(Frozen::new(cpu, shape, &weight))));
         }
-        Ok(Matrix::Plain(self.weight(name, &[shape.0, shape.1])?))
+        Ok(Matrix::Plain(Box::new(self.weight(name, &[shape.0, shape.1])?)))
     }
 
     fn linear(

@@ -113,6 +113,15 @@ impl Parameters {
         self.all.iter().map(|p| (p.name.clone(), p.gradient.as_ref().map(host))).collect()
     }
 
+    /// Takes gradients from outside, for tests.
+    #[cfg(test)]
+    pub(super) fn set_gradients(&mut self, gradients: &[NamedTensor]) {
+        for p in &mut self.all {
+            let found = gradients.iter().find(|t| t.name == p.name).expect("one for each");
+            p.gradient = Some(tensor(&self.device, &found.shape, found.data.clone()));
+        }
+    }
+
     /// Names, shapes and values.
     pub(super) fn values(&self) -> Vec<NamedTensor> {
         let named = |p: &Parameter| NamedTensor {

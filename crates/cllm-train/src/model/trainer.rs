@@ -68,6 +68,12 @@ impl Trainer {
         self.parameters.gradients()
     }
 
+    /// Takes gradients from outside, by name.
+    #[cfg(test)]
+    pub(super) fn set_gradients(&mut self, gradients: &[NamedTensor]) {
+        self.parameters.set_gradients(gradients);
+    }
+
     fn rows(&self, packed: &Packed) -> Result<Rows, String> {
         packed.validate(self.network.config().vocab_size)?;
         Ok(self.network.rows(packed))
