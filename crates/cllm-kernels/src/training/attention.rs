@@ -259,7 +259,7 @@ mod tests {
         let segment = |rows, sees: &[Range<usize>]| Segment { rows, sees: sees.to_vec() };
         let segments = [
             segment(0..70, &[]),
-            segment(70..75, &[0..70]),
+            segment(70..75, std::slice::from_ref(&(0..70))),
             segment(75..76, &[0..30, 70..73]),
             segment(76..80, &[]),
         ];

@@ -35,7 +35,7 @@ impl LoraConfig {
 #[derive(Debug)]
 pub(super) enum Weight {
     /// `(outputs, inputs)`, never changed.
-    Frozen(Tensor<2>),
+    Frozen(Box<Tensor<2>>),
     /// `(outputs, inputs)`, trained.
     Trained(Id),
 }
@@ -44,7 +44,7 @@ pub(super) enum Weight {
 #[derive(Debug)]
 pub(super) enum Matrix {
     /// With burn.
-    Plain(Box<Weight>),
+    Plain(Weight),
     /// With our kernels.
     Packed(Arc<Frozen>),
 }
@@ -52,7 +52,7 @@ pub(super) enum Matrix {
 impl Weight {
     pub(super) fn get(&self, leaves: &Leaves) -> Tensor<2> {
         match self {
-            Self::Frozen(weight) => weight.clone(),
+            Self::Frozen(weight) => weight.as_ref().clone(),
             Self::Trained(id) => leaves.get(*id),
         }
     }

@@ -82,7 +82,7 @@ impl Norm {
 /// What the layers of one forward need to know of its rows.
 #[derive(Debug)]
 pub(super) enum Rows {
-    Plain(PlainRows),
+    Plain(Box<PlainRows>),
     Cpu(Arc<CpuRows>),
 }
 
@@ -147,7 +147,8 @@ impl Network {
         match self.cpu {
             Some(_) => Rows::Cpu(Arc::new(CpuRows::new(packed, &self.frequencies))),
             None => {
-                Rows::Plain(PlainRows::new(packed, &self.config, &self.frequencies, &self.device))
+                let (config, frequencies) = (&self.config, &self.frequencies);
+                Rows::Plain(Box::new(PlainRows::new(packed, config, frequencies, &self.device)))
             }
         }
     }
@@ -255,7 +256,7 @@ impl Builder<'_> {
         }
         Ok(match self.trainable {
             Trainable::Full => Weight::Trained(self.parameters.add(name.into(), shape, data)),
-            Trainable::Lora(_) => Weight::Frozen(tensor(self.device, shape, data)),
+            Trainable::Lora(_) => Weight::Frozen(Box::new(tensor(self.device, shape, data))),
         })
     }
 
@@ -273,7 +274,7 @@ impl Builder<'_> {
             let weight = (self.source)(name, &[shape.0, shape.1])?;
             return Ok(Matrix::Packed(Arc::new(Frozen::new(cpu, shape, &weight))));
         }
-        Ok(Matrix::Plain(Box::new(self.weight(name, &[shape.0, shape.1])?)))
+        Ok(Matrix::Plain(self.weight(name, &[shape.0, shape.1])?))
     }
 
     fn linear(
