@@ -5,7 +5,7 @@
 //! same, to spare memory): with `dp = do v^T` and `ds = p (dp - p . dp)`,
 //! `dq = ds k`, `dk = ds^T q`, `dv = p^T do`.
 //!
-//! Rows are taken [`TILE`] at a time and a head is one thread's work.
+//! Rows are taken 64 at a time and a head is one thread's work.
 
 use std::ops::Range;
 
