@@ -1,8 +1,8 @@
 //! The network in training: a Llama-family model on burn, its losses, its optimizer.
 //!
-//! [`network`] is the forward pass, [`linear`] a layer with or without LoRA, [`attention`]
-//! what rows see, [`loss`] the LM head with both losses and their gradient, [`parameters`]
-//! what is trained, with AdamW. [`trainer`] puts them together behind
+//! `network` is the forward pass, `linear` a layer with or without LoRA, `attention`
+//! what rows see, `loss` the LM head with both losses and their gradient, `parameters`
+//! what is trained, with AdamW. `trainer` puts them together behind
 //! [`crate::learner::Learner`].
 //!
 //! Weights are f32 and so is all arithmetic. Parameters are named as their files name them:
