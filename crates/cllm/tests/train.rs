@@ -82,13 +82,19 @@ fn trajectories_of_another_model_are_refused() {
     bad(&["train", "--trajectories", "missing", "--output-dir", "x"], "missing");
 }
 
-/// Some prompts with short answers, as raw text.
-fn lessons(folder: &Path) -> String {
-    let lines = ["ab", "cd", "ef", "gh", "ij", "kl"].map(|word| {
-        let answer: String = word.chars().rev().chain(word.chars()).chain("xyzw".chars()).collect();
-        format!("{{\"prompt\": \"say {word}: \", \"answer\": \"{answer}\"}}\n")
-    });
-    file(folder, "lessons.jsonl", &lines.concat())
+const WORDS: [&str; 6] = ["ab", "cd", "ef", "gh", "ij", "kl"];
+
+/// What is to be answered to `say WORD: `.
+fn lesson(word: &str) -> String {
+    word.chars().rev().chain(word.chars()).chain("xyzw".chars()).collect()
+}
+
+/// The prompts with their answers as raw text, `copies` times.
+fn lessons(folder: &Path, copies: usize) -> String {
+    let line = |word: &str| {
+        format!("{{\"prompt\": \"say {word}: \", \"answer\": \"{}\"}}\n", lesson(word))
+    };
+    file(folder, "lessons.jsonl", &WORDS.map(line).concat().repeat(copies))
 }
 
 #[track_caller]
@@ -121,19 +127,29 @@ const LEARN: [&str; 10] = [
 #[test]
 fn a_tiny_model_learns_answers_and_then_settles_them_faster() {
     let folder = tempfile::tempdir().expect("a folder");
-    let data = lessons(folder.path());
+    // Sixteen trajectories of each answer, every one from another guess.
+    let data = lessons(folder.path(), 16);
     let [mut a, mut b, mut c] = [const { String::new() }; 3];
     let teacher = path(&folder, "teacher", &mut a);
     let fixed = ["sft", "--data", &data, "--output-dir", teacher, "--max-steps", "150"];
     let report = good(&[&fixed[..], &LEARN, &MODEL].concat());
     assert!(report["loss"].as_f64().is_some_and(|loss| loss < 0.05), "{report}");
     let adapter = format!("{teacher}/adapter");
+    // Pooled: an answer has nine tokens, and its drafts are drawn at random.
     let answered = |adapter: &str, decoder: &str| {
-        let ask = ["generate", "--raw", "-p", "say ef: ", "--max-new-tokens", "24", "--json"];
-        let report =
-            good(&[&ask[..], &["--adapter", adapter, "--decoder", decoder], &MODEL].concat());
-        assert_eq!(report["text"], "feefxyzw", "{report}");
-        report["figures"]["mean_acceptance_length"].as_f64().expect("a figure")
+        let ask = ["generate", "--raw", "--max-new-tokens", "24", "--json", "--decoder", decoder];
+        let (mut tokens, mut forwards) = (0.0, 0.0);
+        for word in WORDS {
+            for seed in ["0", "1", "2", "3"] {
+                let prompt = format!("say {word}: ");
+                let this = ["-p", &prompt, "--seed", seed, "--adapter", adapter];
+                let report = good(&[&ask[..], &this, &MODEL].concat());
+                assert_eq!(report["text"], lesson(word), "{report}");
+                tokens += report["figures"]["tokens"].as_f64().expect("a figure");
+                forwards += report["figures"]["forwards"].as_f64().expect("a figure");
+            }
+        }
+        tokens / forwards
     };
     let before = answered(&adapter, "jacobi:4");
 
@@ -153,7 +169,7 @@ fn a_tiny_model_learns_answers_and_then_settles_them_faster() {
 #[test]
 fn a_killed_run_resumes_to_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
-    let data = lessons(folder.path());
+    let data = lessons(folder.path(), 1);
     let [mut a, mut b] = [const { String::new() }; 2];
     let (alone, killed) = (path(&folder, "alone", &mut a), path(&folder, "killed", &mut b));
     let arguments = |out| {
