@@ -10,6 +10,9 @@ use cllm_model::{Adapter, Checkpoint, Compute, LoadOptions, Model};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+mod common;
+use common::distance;
+
 /// As for the models without adapters: see `golden_models.rs`.
 const TOLERANCE: f32 = 1e-4;
 
@@ -32,15 +35,6 @@ fn logits(base: &Path, adapters: &[PathBuf], tokens: &[Token]) -> Vec<f32> {
     batch.push_causal(0, 0, tokens.iter().copied(), |_| Want::Logits);
     lm.forward(&batch, &mut [&mut cache], &mut output).unwrap();
     (0..tokens.len()).flat_map(|row| output.logits(row).to_vec()).collect()
-}
-
-/// The largest difference, in standard deviations of `expected`.
-fn distance(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
-    let variance = expected.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / expected.len() as f32;
-    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    worst.fold(0.0, |m: f32, x| if x.is_nan() || x > m { x } else { m }) / variance.sqrt()
 }
 
 fn index() -> Vec<Golden> {

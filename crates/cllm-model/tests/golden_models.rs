@@ -19,6 +19,9 @@ use cllm_model::weights::Checkpoint;
 use cllm_model::{Compute, Llama, LoadOptions, Model};
 use serde::Deserialize;
 
+mod common;
+use common::distance;
+
 /// The largest difference of a logit from PyTorch's, in units of the standard deviation of
 /// that model's logits. Both sides round: measured are 1e-6 to 8e-6 for 29 of the models,
 /// 1.3e-5 for `llama.F32.gguf` and 3e-5 for `smollm3.F16.gguf`, where PyTorch itself is
@@ -65,15 +68,6 @@ fn logits<L: CausalLm>(lm: &mut L, tokens: &[Token], sizes: &[usize]) -> Vec<f32
         rest = later;
     }
     logits
-}
-
-/// The largest difference, in standard deviations of `expected`; NaN if anything is.
-fn distance(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let mean = expected.iter().sum::<f32>() / expected.len() as f32;
-    let variance = expected.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / expected.len() as f32;
-    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs());
-    worst.fold(0.0, |m: f32, x| if x.is_nan() || x > m { x } else { m }) / variance.sqrt()
 }
 
 fn same_bits(a: &[f32], b: &[f32]) -> bool {

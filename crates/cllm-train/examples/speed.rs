@@ -8,7 +8,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use cllm_model::Checkpoint;
 use cllm_train::learner::{AdamW, Learner};
-use cllm_train::model::{LoraConfig, Trainable, Trainer, TrainerConfig};
+use cllm_train::model::{LINEAR_MODULES, LoraConfig, Trainable, Trainer, TrainerConfig};
 use cllm_train::packed::{Packed, TokenTarget};
 
 #[global_allocator]
@@ -23,16 +23,14 @@ fn main() {
     let (t, steps) = (number(256), number(4));
     let checkpoint = Checkpoint::open(&path).expect("a model");
     let config = checkpoint.config().expect("a configuration");
-    let source =
-        |name: &str, _: &[usize]| checkpoint.tensor_f32(&config, name).map_err(|e| e.to_string());
-    let modules = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
+    let source = |name: &str| checkpoint.tensor_f32(&config, name).map_err(|e| e.to_string());
     let trainable = match mode.as_str() {
         "full" => Trainable::Full,
         _ => Trainable::Lora(LoraConfig {
             r: 16,
             alpha: 32.0,
             dropout: 0.0,
-            target_modules: modules.map(String::from).to_vec(),
+            target_modules: LINEAR_MODULES.map(String::from).to_vec(),
             seed: 1,
         }),
     };
@@ -63,7 +61,8 @@ fn main() {
         let norm = trainer.step(1e-4, Some(1.0));
         let whole = start.elapsed();
         println!(
-            "step {step}: loss {:.4}, gradient norm {norm:.3}, {:.0} tokens/s ({:.0} without optimizer)",
+            "step {step}: loss {:.4}, gradient norm {norm:.3}, {:.0} tokens/s ({:.0} without \
+             optimizer)",
             losses.total(),
             t as f64 / whole.as_secs_f64(),
             t as f64 / backward.as_secs_f64(),

@@ -10,6 +10,7 @@ use crate::TrainError;
 use crate::data::weigh::Coefficients;
 use crate::data::{ArAnswers, BatchSize, Batches, Consistency, History, NoiseSchedule, Packing};
 use crate::learner::AdamW;
+use crate::model::LINEAR_MODULES;
 use crate::schedule::Schedule;
 
 mod check;
@@ -133,7 +134,6 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let adam = AdamW::default();
-        let targets = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
         Self {
             output_dir: String::new(),
             seed: 42,
@@ -165,7 +165,7 @@ impl Default for Config {
             lora_r: 16,
             lora_alpha: 32.0,
             lora_dropout: 0.0,
-            lora_target_modules: targets.map(str::to_owned).into(),
+            lora_target_modules: LINEAR_MODULES.map(str::to_owned).into(),
             gradient_checkpointing: false,
             consistency_weight: 1.0,
             ar_weight: 1.0,

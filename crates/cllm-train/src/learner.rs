@@ -84,7 +84,7 @@ pub trait Learner {
     fn parameters(&self) -> Vec<NamedTensor>;
 
     /// Everything beside the parameters that a resumed run needs for the same next step:
-    /// the optimizer's moments and, as a one-element tensor, its count of steps.
+    /// the optimizer's moments, and its counts.
     fn state(&self) -> Vec<NamedTensor>;
 
     /// Takes back what [`Learner::parameters`] and [`Learner::state`] gave.

@@ -16,7 +16,7 @@ use crate::weights::{TensorFile, TensorView};
 pub(super) const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the network it wraps.
-const PREFIX: &str = "base_model.model.";
+pub const PREFIX: &str = "base_model.model.";
 
 /// How numbers are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

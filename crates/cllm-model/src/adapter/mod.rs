@@ -24,7 +24,7 @@ mod merge;
 use std::path::{Path, PathBuf};
 
 pub use config::{LoraConfig, Targets};
-pub use files::FloatType;
+pub use files::{FloatType, PREFIX};
 pub(crate) use merge::Merge;
 
 /// The update of one matrix, `scale B A`.

@@ -207,7 +207,8 @@ impl Checkpoint {
         &self.merge
     }
 
-    /// A tensor as it lies in the file, without adapters, by its Hugging Face name, `model.layers.0.self_attn.q_proj.weight`.
+    /// A tensor as it lies in the file, without adapters, by its Hugging Face name,
+    /// `model.layers.0.self_attn.q_proj.weight`.
     pub fn tensor(&self, hf_name: &str) -> Option<TensorView<'_>> {
         let place = match &self.format {
             Format::Gguf(_) => self.index.get(&names::gguf_name(hf_name)?),

@@ -21,6 +21,8 @@ impl Config {
             ("adam_beta2", (0.0..1.0).contains(&self.adam_beta2), "at least 0, less than 1"),
             ("adam_epsilon", self.adam_epsilon > 0.0, "more than 0"),
             ("max_grad_norm", self.max_grad_norm >= 0.0, "at least 0"),
+            ("eval_block", (1..=1024).contains(&self.eval_block), "1 to 1024"),
+            ("eval_max_new_tokens", self.eval_max_new_tokens > 0, "at least 1"),
             ("logging_steps", self.logging_steps > 0, "at least 1"),
             ("lora_r", self.lora_r > 0, "at least 1"),
             ("lora_alpha", self.lora_alpha > 0.0, "more than 0"),

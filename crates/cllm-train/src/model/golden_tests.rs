@@ -126,9 +126,7 @@ impl Case {
                 seed: 1,
             }),
         };
-        let source = |name: &str, _: &[usize]| {
-            checkpoint.tensor_f32(&config, name).map_err(|e| e.to_string())
-        };
+        let source = |name: &str| checkpoint.tensor_f32(&config, name).map_err(|e| e.to_string());
         let settings = TrainerConfig {
             trainable,
             optimizer: AdamW { beta1: 0.8, beta2: 0.95, epsilon: 1e-6, weight_decay: 0.1 },

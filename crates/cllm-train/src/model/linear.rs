@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
+use cllm_decode::counter;
+use cllm_model::adapter::PREFIX;
 
 use super::cpu::linear::{Frozen, FrozenLinear, LoraLinear};
 use super::cpu::operation::apply;
 use super::parameters::{Id, Leaves, Parameters, tensor};
-use super::random::Random;
 
 /// Low-rank adaptation (Hu et al. 2021): `y = W x + alpha / r * B A x`, W frozen.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,10 +104,11 @@ impl Linear {
         index: u64,
     ) -> Self {
         // As PEFT: A uniform within 1/sqrt(inputs) (Kaiming's with a = sqrt 5), B zero.
-        let mut random = Random::new(&[config.seed, index]);
+        let key = counter::hash(config.seed, index);
         let bound = 1.0 / (inputs as f32).sqrt();
-        let a = (0..config.r * inputs).map(|_| (2.0 * random.uniform() - 1.0) * bound).collect();
-        let prefix = format!("base_model.model.{name}");
+        let a =
+            (0..config.r * inputs).map(|i| (2.0 * uniform(key, i as u64) - 1.0) * bound).collect();
+        let prefix = format!("{PREFIX}{name}");
         let add = |parameters: &mut Parameters, which: &str, shape: [usize; 2], data| {
             parameters.add(format!("{prefix}.{which}.weight"), &shape, data)
         };
@@ -141,7 +143,13 @@ impl Linear {
         let Some((lora, a, b, dropout)) = lora else { return y };
         let x = match dropout {
             Some(key) => {
-                x.clone() * dropout_mask(x.dims(), lora.dropout, &[key, self.index], &x.device())
+                x.clone()
+                    * dropout_mask(
+                        x.dims(),
+                        lora.dropout,
+                        counter::hash(key, self.index),
+                        &x.device(),
+                    )
             }
             None => x,
         };
@@ -157,10 +165,14 @@ impl Lora {
 }
 
 /// Zero with probability p, else `1 / (1 - p)`.
-fn dropout_mask(shape: [usize; 2], p: f32, key: &[u64], device: &Device) -> Tensor<2> {
-    let mut random = Random::new(key);
+fn dropout_mask(shape: [usize; 2], p: f32, key: u64, device: &Device) -> Tensor<2> {
     let kept = 1.0 / (1.0 - p);
-    let draw = |_| if random.uniform() < p { 0.0 } else { kept };
+    let draw = |i: usize| if uniform(key, i as u64) < p { 0.0 } else { kept };
     let mask = (0..shape[0] * shape[1]).map(draw).collect();
     tensor(device, &shape, mask)
+}
+
+/// Uniform in `[0, 1)`, 24 bits.
+fn uniform(key: u64, at: u64) -> f32 {
+    (counter::hash(key, at) >> 40) as f32 / (1u32 << 24) as f32
 }

@@ -16,10 +16,9 @@ mod linear;
 mod loss;
 mod network;
 mod parameters;
-mod random;
 mod trainer;
 
 pub use burn::tensor::Device;
 pub use linear::LoraConfig;
-pub use network::{Trainable, WeightSource};
+pub use network::{LINEAR_MODULES, Trainable, WeightSource};
 pub use trainer::{Trainer, TrainerConfig};

@@ -24,8 +24,9 @@ pub enum Trainable {
     Lora(LoraConfig),
 }
 
-/// Where weights come from: Hugging Face name and shape to elements, row-major.
-pub type WeightSource<'a> = dyn Fn(&str, &[usize]) -> Result<Vec<f32>, String> + 'a;
+/// Where weights come from: Hugging Face name to elements, row-major, in the shape that the
+/// configuration promises.
+pub type WeightSource<'a> = dyn Fn(&str) -> Result<Vec<f32>, String> + 'a;
 
 /// One transformer block.
 #[derive(Debug)]
@@ -50,9 +51,9 @@ pub(super) struct Network {
     embedding: Weight,
     blocks: Vec<Block>,
     norm: Norm,
-    /// `None` if the embedding serves as head.
+    /// `None` if the embedding serves as head, or the packed one.
     head: Option<Weight>,
-    /// The head once more for our kernels, if it is frozen and they are used.
+    /// The head for our kernels, if it is frozen and they are used.
     packed_head: Option<Arc<Frozen>>,
     device: Device,
     cpu: Option<Cpu>,
@@ -103,24 +104,22 @@ impl Network {
         let blocks =
             (0..c.num_layers).map(|i| builder.block(c, i)).collect::<Result<Vec<_>, _>>()?;
         let norm = builder.norm("model.norm.weight", c.hidden_size, c)?;
-        let head = if c.tie_word_embeddings {
-            None
-        } else {
-            Some(builder.weight(HEAD, &[c.vocab_size, c.hidden_size])?)
-        };
         let packed_head = match (&cpu, trainable) {
             (Some(cpu), Trainable::Lora(_)) => {
                 let name = if c.tie_word_embeddings { EMBEDDING } else { HEAD };
                 let shape = (c.vocab_size, c.hidden_size);
-                let weight = source(name, &[shape.0, shape.1])?;
-                Some(Arc::new(Frozen::new(cpu, shape, &weight)))
+                Some(Arc::new(Frozen::new(cpu, shape, &source(name)?)))
             }
             _ => None,
         };
+        let head = match c.tie_word_embeddings || packed_head.is_some() {
+            true => None,
+            false => Some(builder.weight(HEAD, &[c.vocab_size, c.hidden_size])?),
+        };
         if let Trainable::Lora(lora) = trainable {
-            let unknown = |m: &&String| !MODULES.contains(&m.as_str());
+            let unknown = |m: &&String| !LINEAR_MODULES.contains(&m.as_str());
             if let Some(module) = lora.target_modules.iter().find(unknown) {
-                return Err(format!("target module {module}: expected one of {MODULES:?}"));
+                return Err(format!("target module {module}: expected one of {LINEAR_MODULES:?}"));
             }
             if builder.parameters.values().is_empty() {
                 return Err("LoRA without target modules trains nothing".into());
@@ -228,8 +227,8 @@ impl Network {
 const EMBEDDING: &str = "model.embed_tokens.weight";
 const HEAD: &str = "lm_head.weight";
 
-/// The projections of a block.
-const MODULES: [&str; 7] =
+/// The linear layers of a block, by the names that LoRA's targets have.
+pub const LINEAR_MODULES: [&str; 7] =
     ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"];
 
 /// `x * gain / sqrt(mean(x^2) + eps)` over the last dimension (Zhang and Sennrich 2019).
@@ -250,7 +249,7 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn weight(&mut self, name: &str, shape: &[usize]) -> Result<Weight, String> {
-        let data = (self.source)(name, shape)?;
+        let data = (self.source)(name)?;
         if data.len() != shape.iter().product::<usize>() {
             return Err(format!("{name}: expected shape {shape:?}, found {} elements", data.len()));
         }
@@ -263,7 +262,7 @@ impl Builder<'_> {
     fn norm(&mut self, name: &str, width: usize, config: &ModelConfig) -> Result<Norm, String> {
         let eps = config.rms_norm_eps;
         if let (Some(cpu), Trainable::Lora(_)) = (self.cpu, self.trainable) {
-            let gain = Arc::new((self.source)(name, &[width])?);
+            let gain = Arc::new((self.source)(name)?);
             return Ok(Norm::Cpu(Arc::new(RmsNorm { cpu: cpu.clone(), gain, eps })));
         }
         Ok(Norm::Plain(self.weight(name, &[width])?, eps))
@@ -271,7 +270,7 @@ impl Builder<'_> {
 
     fn matrix(&mut self, name: &str, shape: (usize, usize)) -> Result<Matrix, String> {
         if let (Some(cpu), Trainable::Lora(_)) = (self.cpu, self.trainable) {
-            let weight = (self.source)(name, &[shape.0, shape.1])?;
+            let weight = (self.source)(name)?;
             return Ok(Matrix::Packed(Arc::new(Frozen::new(cpu, shape, &weight))));
         }
         Ok(Matrix::Plain(self.weight(name, &[shape.0, shape.1])?))

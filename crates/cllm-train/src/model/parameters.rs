@@ -142,9 +142,7 @@ impl Parameters {
                 all.push(NamedTensor { name, shape: p.shape.clone(), data });
             }
         }
-        // Two halves of 24 bits each: a count in one f32 stops at 16.7 million.
-        let halves = vec![(self.steps >> 24) as f32, (self.steps & 0xFF_FFFF) as f32];
-        all.push(NamedTensor { name: STEPS.into(), shape: vec![2], data: halves });
+        all.push(count(STEPS, self.steps));
         all
     }
 
@@ -174,10 +172,7 @@ impl Parameters {
             };
             updates.push((tensor(&device, &p.shape, value.data.clone()), moments));
         }
-        self.steps = match find(state, STEPS, &[2])? {
-            Some(t) => ((t.data[0] as u64) << 24) | t.data[1] as u64,
-            None => 0,
-        };
+        self.steps = count_of(state, STEPS)?;
         for (p, (value, moments)) in self.all.iter_mut().zip(updates) {
             (p.value, p.moments, p.gradient) = (value, moments, None);
         }
@@ -193,6 +188,18 @@ impl Leaves {
     pub(super) fn get(&self, id: Id) -> Tensor<2> {
         self.0[id.0].clone()
     }
+}
+
+/// A count as a tensor: two halves of 24 bits each, because one f32 stops at 16.7 million.
+pub(super) fn count(name: &str, count: u64) -> NamedTensor {
+    let halves = vec![(count >> 24) as f32, (count & 0xFF_FFFF) as f32];
+    NamedTensor { name: name.into(), shape: vec![2], data: halves }
+}
+
+/// What [`count`] wrote, or 0.
+pub(super) fn count_of(state: &[NamedTensor], name: &str) -> Result<u64, String> {
+    let found = find(state, name, &[2])?;
+    Ok(found.map_or(0, |t| ((t.data[0] as u64) << 24) | t.data[1] as u64))
 }
 
 /// The tensor of this name, checked.

@@ -9,7 +9,7 @@ use super::cpu::head::Head;
 use super::linear::Pass;
 use super::loss::{Scored, score};
 use super::network::{Network, Rows, Trainable, WeightSource};
-use super::parameters::{Leaves, Parameters, data_of, tensor};
+use super::parameters::{Leaves, Parameters, count, count_of, data_of, tensor};
 use crate::learner::{AdamW, Learner, Losses, NamedTensor};
 use crate::packed::Packed;
 
@@ -204,15 +204,13 @@ impl Learner for Trainer {
 
     fn state(&self) -> Vec<NamedTensor> {
         let mut state = self.parameters.state();
-        let halves = vec![(self.forwards >> 24) as f32, (self.forwards & 0xFF_FFFF) as f32];
-        state.push(NamedTensor { name: FORWARDS.into(), shape: vec![2], data: halves });
+        state.push(count(FORWARDS, self.forwards));
         state
     }
 
     fn restore(&mut self, parameters: &[NamedTensor], state: &[NamedTensor]) -> Result<(), String> {
         self.parameters.restore(parameters, state)?;
-        let forwards = state.iter().find(|t| t.name == FORWARDS && t.data.len() == 2);
-        self.forwards = forwards.map_or(0, |t| ((t.data[0] as u64) << 24) | t.data[1] as u64);
+        self.forwards = count_of(state, FORWARDS)?;
         Ok(())
     }
 }

@@ -31,8 +31,6 @@ pub struct Run<'a> {
     pub data: &'a DataSet,
     /// What is not, and tells how well.
     pub held_out: Option<&'a DataSet>,
-    /// Tokens that the network knows.
-    pub vocab_size: usize,
     /// Where logs and checkpoints go.
     pub folder: &'a Path,
     /// Whether to go on from the last checkpoint there.

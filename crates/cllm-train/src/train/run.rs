@@ -152,10 +152,9 @@ impl<'a> Looping<'a> {
         weigh(&mut packed, config.coefficients());
         let mut losses = Losses::default();
         for forward in &packed {
-            let run =
-                forward.validate(self.run.vocab_size).and_then(|()| learner.accumulate(forward));
+            let step = self.state.step + 1;
             losses +=
-                run.map_err(|what| TrainError::Learner { step: self.state.step + 1, what })?;
+                learner.accumulate(forward).map_err(|what| TrainError::Learner { step, what })?;
         }
         let factor = config.lr_scheduler_type.factor(self.state.step, self.warmup, self.total);
         let lr = config.learning_rate * factor;
@@ -208,9 +207,7 @@ impl<'a> Looping<'a> {
         weigh(&mut packed, config.coefficients());
         let mut sums = Sums { steps: 1, ..Sums::default() };
         for forward in &packed {
-            let run =
-                forward.validate(self.run.vocab_size).and_then(|()| learner.evaluate(forward));
-            let Losses { tokens, rows } = run.map_err(failed)?;
+            let Losses { tokens, rows } = learner.evaluate(forward).map_err(failed)?;
             sums.tokens += tokens;
             sums.rows += rows;
         }
@@ -313,8 +310,16 @@ fn collapse(record: &Evaluation, most: f64) -> Option<String> {
 }
 
 /// Settings that may change between the parts of a run.
-const FREE: [&str; 5] =
-    ["output_dir", "eval_steps", "save_steps", "save_total_limit", "logging_steps"];
+const FREE: [&str; 7] = [
+    "output_dir",
+    "eval_steps",
+    "save_steps",
+    "save_total_limit",
+    "logging_steps",
+    // After the watchdog stopped a run, its user may know better.
+    "max_loss_ratio",
+    "max_repetition_rate",
+];
 
 /// Whether a checkpoint is of this run.
 fn same(run: &Run<'_>, state: &State, name: &str) -> Result<(), TrainError> {

@@ -111,7 +111,6 @@ impl Setting {
             identity: &self.identity,
             data: &self.data,
             held_out: Some(&self.held_out),
-            vocab_size: VOCAB,
             folder,
             resume,
         };

@@ -78,6 +78,21 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     weight_decay: Option<f64>,
 
+    /// Decay of AdamW's mean of gradients.
+    #[arg(long, env = "CLLM_ADAM_BETA1", value_name = "X")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adam_beta1: Option<f64>,
+
+    /// Decay of AdamW's mean of squared gradients.
+    #[arg(long, env = "CLLM_ADAM_BETA2", value_name = "X")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adam_beta2: Option<f64>,
+
+    /// Added to the root of that.
+    #[arg(long, env = "CLLM_ADAM_EPSILON", value_name = "X")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adam_epsilon: Option<f64>,
+
     /// Clip the gradients' norm; 0: never.
     #[arg(long, env = "CLLM_MAX_GRAD_NORM", value_name = "X")]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,6 +107,21 @@ pub(crate) struct Flags {
     #[arg(long, env = "CLLM_EVAL_STEPS", value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     eval_steps: Option<u64>,
+
+    /// Held-out prompts that an evaluation answers.
+    #[arg(long, env = "CLLM_EVAL_PROMPTS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_prompts: Option<usize>,
+
+    /// Most tokens of such an answer.
+    #[arg(long, env = "CLLM_EVAL_MAX_NEW_TOKENS", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_max_new_tokens: Option<usize>,
+
+    /// Block length it is decoded with.
+    #[arg(long, env = "CLLM_EVAL_BLOCK", value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    eval_block: Option<usize>,
 
     /// Write a checkpoint every N steps; 0: at the end only.
     #[arg(long, env = "CLLM_SAVE_STEPS", value_name = "N")]

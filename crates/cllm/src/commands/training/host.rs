@@ -43,11 +43,6 @@ impl Terminal {
         Self { session, config, prompts, interruptible, bar, last_line: None, first: None }
     }
 
-    /// Tokens that the network knows.
-    pub(super) fn vocab_size(&self) -> usize {
-        self.session.model.tokenizer.vocab_size()
-    }
-
     fn say(&self, line: &str) {
         match &self.bar {
             Some(bar) => bar.println(line),

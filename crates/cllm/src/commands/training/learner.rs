@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow};
+use cllm_decode::{CausalLm, Draft, Finish, Request, Sequence, Token};
 use cllm_kernels::Format;
-use cllm_model::adapter::{Adapter, FloatType, LoraConfig, LoraPair, Targets};
+use cllm_model::adapter::{Adapter, FloatType, LoraConfig, LoraPair, PREFIX, Targets};
 use cllm_model::{Checkpoint, LoadOptions, Model};
 use cllm_train::config::{Config, FinetuningType};
 use cllm_train::learner::{Learner, NamedTensor};
@@ -17,10 +18,6 @@ use crate::exit::bad_input;
 use crate::figures::Figures;
 use crate::run::run;
 use crate::session::Session;
-use cllm_decode::{Draft, Finish, Request, Sequence, Token};
-
-/// PEFT's names of tensors.
-const PREFIX: &str = "base_model.model.";
 
 /// The learner of a run: the session's model with the parameters that `config` trains. With
 /// LoRA the session's adapter, if there is one, is what training goes on from.
@@ -34,8 +31,7 @@ pub(crate) fn learner(session: &Session, config: &Config) -> anyhow::Result<Box<
         }
     }
     let network = checkpoint.config()?;
-    let source =
-        |name: &str, _: &[usize]| checkpoint.tensor_f32(&network, name).map_err(|e| e.to_string());
+    let source = |name: &str| checkpoint.tensor_f32(&network, name).map_err(|e| e.to_string());
     let trainable = match lora {
         false => Trainable::Full,
         true => Trainable::Lora(model::LoraConfig {
@@ -173,7 +169,7 @@ pub(crate) fn measure(
                 max_new_tokens: prompts.max_new_tokens,
                 stop_tokens: model.stop_tokens.clone(),
             };
-            let mut text = Sequence::new(cllm_decode::CausalLm::new_cache(&model.lm));
+            let mut text = Sequence::new(model.lm.new_cache());
             let mut go = |_| std::ops::ControlFlow::Continue(());
             let run = run(&mut model.lm, &mut text, decoder, 0, &request, &mut go)?;
             let (all, repeated) = four_grams(&run.answer.tokens);

@@ -138,7 +138,6 @@ pub(crate) fn run(
         identity: &identity,
         data: &train_data,
         held_out: held_out.as_ref(),
-        vocab_size: host.vocab_size(),
         folder: Path::new(&config.output_dir),
         resume: arguments.resume,
     };
