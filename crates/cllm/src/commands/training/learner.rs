@@ -155,8 +155,7 @@ pub(crate) fn measure(
         }
         let folder = tempfile::tempdir()?;
         let adapter = folder.path().join("adapter");
-        let base = &session.name;
-        if export(learner, config, base, &adapter, FloatType::F32)?.is_none() {
+        if export(learner, config, &session.name, &adapter, FloatType::F32)?.is_none() {
             return Ok(None);
         }
         let options = LoadOptions { adapters: vec![adapter], ..LoadOptions::default() };

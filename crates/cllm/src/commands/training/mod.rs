@@ -131,7 +131,8 @@ pub(crate) fn run(
     let held_out = (!data.held_out.is_empty()).then(|| DataSet::new(data.held_out, batches));
     let train_data = DataSet::new(data.train, batches);
     let mut learner = learner::learner(&session, config)?;
-    let base = session.name.clone();
+    // Not the session's name: the adapter that training went on from is in the new one.
+    let base = arguments.model.model.to_string();
     let mut host = Terminal::new(session, config.clone(), prompts);
     let run = Run {
         config,
