@@ -5,6 +5,7 @@
 //! place that turns errors into messages and exit codes. Standard output is data,
 //! standard error is for people.
 
+mod allocator;
 mod answer_text;
 mod answer_tokens;
 mod arithmetic;
@@ -32,11 +33,6 @@ mod trace;
 use std::process::ExitCode;
 
 use clap::Parser;
-
-/// The tensors of training are large and short-lived: the system's allocator gives their
-/// pages back and gets them zeroed again, an eighth of the time of a step.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = cli::Cli::parse();

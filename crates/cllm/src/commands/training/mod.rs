@@ -126,6 +126,7 @@ pub(crate) fn run(
         max_new_tokens: config.eval_max_new_tokens,
         block: config.eval_block,
     };
+    crate::allocator::keep_freed_memory();
     let examples = data.train.len();
     let batches = config.batches();
     let held_out = (!data.held_out.is_empty()).then(|| DataSet::new(data.held_out, batches));
