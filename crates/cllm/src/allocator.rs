@@ -2,7 +2,7 @@
 //!
 //! The tensors of training are large and short-lived. The system's allocator gives their
 //! pages back and gets them zeroed again; so does mimalloc after 10 ms, and clearing pages
-//! was half of the main thread's time in a step of 2,048 rows.
+//! was half of a step of 2,048 rows (docs/train.md).
 
 use std::ffi::c_int;
 
