@@ -36,6 +36,17 @@ words! {
     }
 }
 words! {
+    /// `adapter_dtype`: torch's names.
+    AdapterDtype {
+        /// As trained.
+        Float32,
+        /// IEEE half precision.
+        Float16,
+        /// The upper half of a float32.
+        Bfloat16,
+    }
+}
+words! {
     /// `noise_schedule`.
     Noise {
         /// Uniform over the states before y*.
@@ -117,6 +128,7 @@ pub struct Config {
     pub lora_alpha: f64,
     pub lora_dropout: f64,
     pub lora_target_modules: Vec<String>,
+    pub adapter_dtype: AdapterDtype,
     pub gradient_checkpointing: bool,
     pub consistency_weight: f64,
     pub ar_weight: f64,
@@ -166,6 +178,7 @@ impl Default for Config {
             lora_alpha: 32.0,
             lora_dropout: 0.0,
             lora_target_modules: LINEAR_MODULES.map(str::to_owned).into(),
+            adapter_dtype: AdapterDtype::Float32,
             gradient_checkpointing: false,
             consistency_weight: 1.0,
             ar_weight: 1.0,

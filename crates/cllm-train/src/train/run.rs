@@ -310,8 +310,9 @@ fn collapse(record: &Evaluation, most: f64) -> Option<String> {
 }
 
 /// Settings that may change between the parts of a run.
-const FREE: [&str; 7] = [
+const FREE: [&str; 8] = [
     "output_dir",
+    "adapter_dtype",
     "eval_steps",
     "save_steps",
     "save_total_limit",

@@ -28,6 +28,11 @@ pub(crate) struct TrainArgs {
     #[arg(long, env = "CLLM_TRAJECTORIES", value_name = "DIR")]
     trajectories: PathBuf,
 
+    /// Adapter that `collect` ran with, if training starts from another: a student goes on
+    /// with its teacher's trajectories [default: those of --adapter].
+    #[arg(long, env = "CLLM_COLLECTED_WITH", value_name = "DIR")]
+    collected_with: Vec<PathBuf>,
+
     /// Use only the first N prompts.
     #[arg(long, env = "CLLM_LIMIT", value_name = "N")]
     limit: Option<NonZeroUsize>,
@@ -38,7 +43,7 @@ pub(crate) struct TrainArgs {
 
 /// Trains.
 pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
-    let TrainArgs { trajectories, limit, training } = arguments;
+    let TrainArgs { trajectories, collected_with, limit, training } = arguments;
     let config = training.settings(Map::new())?;
     let limit = limit.map(NonZeroUsize::get);
     let mut identity = BTreeMap::from([
@@ -47,11 +52,15 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
         ("limit".to_owned(), format!("{limit:?}")),
     ]);
     let session = Session::load(&training.model)?;
-    let all = examples::trajectories(&session, trajectories, limit)?;
+    let collector = match &collected_with[..] {
+        [] => &training.model.adapter,
+        given => given,
+    };
+    let all = examples::trajectories(&session, collector, trajectories, limit)?;
     let (train, held_out) = match &training.eval_data {
         Some(folder) => {
             identity.insert("eval_data_sha256".into(), folder_sha256(folder)?);
-            (all, examples::trajectories(&session, folder, None)?)
+            (all, examples::trajectories(&session, collector, folder, None)?)
         }
         None => training::hold_out(all, training.eval_holdout.unwrap_or(0), config.seed)?,
     };

@@ -1,6 +1,6 @@
 //! From records and trajectories to examples.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use cllm_train::data::Example;
@@ -34,9 +34,10 @@ pub(crate) fn records(
     records.iter().enumerate().map(example).collect()
 }
 
-/// Trajectories, checked to be of this model.
+/// Trajectories, checked to be of this model with the adapters of `collector`.
 pub(crate) fn trajectories(
     session: &Session,
+    collector: &[PathBuf],
     folder: &Path,
     limit: Option<usize>,
 ) -> anyhow::Result<Vec<Example>> {
@@ -44,7 +45,7 @@ pub(crate) fn trajectories(
     let (settings, complete) = rows::settings(folder)?;
     let expected = [
         ("tokenizer_sha256", source::tokenizer_sha256(&session.model.tokenizer)),
-        ("model_sha256", session.sha256()?),
+        ("model_sha256", source::adapted_sha256(&session.model.path, collector)?),
     ];
     for (key, expected) in expected {
         let found = settings.get(key).and_then(Value::as_str).unwrap_or("nothing");

@@ -163,6 +163,11 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lora_target_modules: Vec<String>,
 
+    /// Numbers of the adapter written at the end: `float32`, `float16` or `bfloat16`.
+    #[arg(long, env = "CLLM_ADAPTER_DTYPE", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    adapter_dtype: Option<String>,
+
     /// Keep block inputs only and compute the rest again: less memory, slower.
     #[arg(long, env = "CLLM_GRADIENT_CHECKPOINTING", value_parser = FalseyValueParser::new())]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

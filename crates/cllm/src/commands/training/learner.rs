@@ -16,7 +16,7 @@ use crate::contest::four_grams;
 use crate::decoder::DecoderSpec;
 use crate::exit::bad_input;
 use crate::figures::Figures;
-use crate::run::run;
+use crate::run::{Run, run};
 use crate::session::Session;
 
 /// The learner of a run: the session's model with the parameters that `config` trains. With
@@ -161,7 +161,7 @@ pub(crate) fn measure(
         let options = LoadOptions { adapters: vec![adapter], ..LoadOptions::default() };
         let mut model = Model::load(&session.model.path, &options)?;
         let decoder = DecoderSpec::Jacobi { n: prompts.block, draft: Draft::default() };
-        let (mut runs, mut grams, mut ended) = (Vec::new(), (0, 0), 0);
+        let (mut runs, mut grams) = (Vec::new(), (0, 0));
         for prompt in &prompts.prompts {
             let request = Request {
                 prompt: prompt.clone(),
@@ -173,13 +173,16 @@ pub(crate) fn measure(
             let run = run(&mut model.lm, &mut text, decoder, 0, &request, &mut go)?;
             let (all, repeated) = four_grams(&run.answer.tokens);
             grams = (grams.0 + all, grams.1 + repeated);
-            ended += usize::from(run.answer.finish == Finish::StopToken);
             runs.push(run);
         }
+        // An answer that runs into the limit repeats itself, as a rule, and settles many tokens
+        // a forward: it counts in the other two figures only.
+        let ended = |run: &&Run| run.answer.finish == Finish::StopToken;
+        let of_ended = Figures::of(runs.iter().filter(ended));
         Ok(Some(Decoded {
-            mean_acceptance_length: Figures::of(&runs).mean_acceptance_length.unwrap_or(1.0),
+            mean_acceptance_length: of_ended.mean_acceptance_length.unwrap_or(1.0),
             repetition_rate: grams.1 as f64 / f64::max(grams.0 as f64, 1.0),
-            eos_share: ended as f64 / runs.len() as f64,
+            eos_share: runs.iter().filter(ended).count() as f64 / runs.len() as f64,
         }))
     };
     decode().map_err(|error| format!("{error:#}"))

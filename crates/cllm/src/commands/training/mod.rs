@@ -15,7 +15,7 @@ use clap::builder::FalseyValueParser;
 use cllm_decode::CausalLm;
 use cllm_model::adapter::FloatType;
 use cllm_train::TrainError;
-use cllm_train::config::{Config, parse_yaml};
+use cllm_train::config::{AdapterDtype, Config, parse_yaml};
 use cllm_train::data::{DataSet, Example};
 use cllm_train::train::{self, Outcome, Run, Summary};
 use serde_json::{Map, Value, json};
@@ -156,10 +156,18 @@ pub(crate) fn run(
         Outcome::Collapsed { .. } => None,
         _ => {
             let folder = run.folder.join("adapter");
-            learner::export(&*learner, config, &base, &folder, FloatType::F32)?
+            learner::export(&*learner, config, &base, &folder, float_type(config.adapter_dtype))?
         }
     };
     report(&outcome, adapter.as_deref())
+}
+
+fn float_type(dtype: AdapterDtype) -> FloatType {
+    match dtype {
+        AdapterDtype::Float32 => FloatType::F32,
+        AdapterDtype::Float16 => FloatType::F16,
+        AdapterDtype::Bfloat16 => FloatType::Bf16,
+    }
 }
 
 fn report(outcome: &Outcome, adapter: Option<&Path>) -> anyhow::Result<()> {
