@@ -53,7 +53,7 @@ pub struct Evaluation {
 /// Answers to held-out prompts.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Decoded {
-    /// Tokens settled a forward, pooled.
+    /// Tokens settled a forward, pooled over the answers that ended.
     #[serde(rename = "eval_mean_acceptance_length")]
     pub mean_acceptance_length: f64,
     /// Share of 4-grams that stood earlier in the same answer.
