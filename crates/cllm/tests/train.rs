@@ -162,6 +162,21 @@ fn a_tiny_model_learns_answers_and_then_settles_them_faster() {
     good(&[&fixed[..], &LEARN, &["--adapter", &adapter], &MODEL].concat());
     let after = answered(&format!("{student}/adapter"), "jacobi:4");
     assert!(after > before.max(1.5), "mean acceptance length {before} before, {after} after");
+
+    // The student goes on with the teacher's trajectories, if it is said whose they are.
+    let first = format!("{student}/adapter");
+    let next = format!("{student}-next");
+    let fixed = ["train", "--trajectories", states, "--output-dir", &next, "--max-steps", "2"];
+    let this = [&fixed[..], &LEARN, &["--adapter", &first], &MODEL].concat();
+    bad(&this, "trajectories of another model");
+    let flags = ["--collected-with", &adapter, "--adapter-dtype", "bfloat16"];
+    good(&[&this[..], &flags].concat());
+    let bytes = |folder: &str| {
+        std::fs::read(format!("{folder}/adapter/adapter_model.safetensors")).expect("an adapter")
+    };
+    let (full, half) = (bytes(student), bytes(&next));
+    assert!(String::from_utf8_lossy(&half).contains("\"BF16\""));
+    assert!(half.len() < full.len() * 2 / 3, "{} bytes against {}", half.len(), full.len());
 }
 
 /// Killed without warning and resumed, a run ends with the losses and the adapter of one that
