@@ -1,12 +1,20 @@
 //! `cllm collect` from outside: the same bytes however a run is split, stopped and resumed.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
 
+use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
 
-fn collect(data: &Path, arguments: &[&str]) -> Output {
+const GOLDEN: &str = "goldens/models/llama-f32";
+
+fn command(model: &str, data: &Path, arguments: &[&str]) -> Command {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut command = Command::new(env!("CARGO_BIN_EXE_cllm"));
     for (name, _) in std::env::vars_os() {
@@ -16,12 +24,27 @@ fn collect(data: &Path, arguments: &[&str]) -> Output {
     }
     command
         .current_dir(root)
-        .args(["collect", "-m", "goldens/models/llama-f32", "--threads", "1"])
+        .args(["collect", "-m", model, "--threads", "1"])
         .args(["--block", "5", "--part-size", "3", "--max-new-tokens", "30", "--data"])
         .arg(data)
-        .args(arguments)
-        .output()
-        .expect("the program starts")
+        .args(arguments);
+    command
+}
+
+fn collect(data: &Path, arguments: &[&str]) -> Output {
+    command(GOLDEN, data, arguments).output().expect("the program starts")
+}
+
+/// The golden model with a chat template, as a folder.
+fn chat_model(folder: &Path) -> String {
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(GOLDEN);
+    for (name, bytes) in files(&golden) {
+        std::fs::write(folder.join(name), bytes).expect("written");
+    }
+    let template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
+                    {% if add_generation_prompt %}[assistant] {% endif %}";
+    std::fs::write(folder.join("chat_template.jinja"), template).expect("written");
+    folder.to_str().expect("a plain name").to_owned()
 }
 
 #[track_caller]
@@ -104,4 +127,99 @@ fn both_ways_agree_and_bad_data_is_named() {
     bad(&collect(&data, &out), "line 2: mixed schemas");
     std::fs::write(&data, "\n").unwrap();
     bad(&collect(&data, &out), "no prompts");
+}
+
+#[test]
+fn a_killed_run_goes_on_to_the_same_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    let line = |i: usize| {
+        format!("{{\"prompt\": \"say {i} {}:\", \"answer\": \"{} b c and d\"}}\n", i * 31, i * 7)
+    };
+    std::fs::write(&data, (0..150).map(line).collect::<String>()).unwrap();
+    let out = |name: &str| folder.path().join(name);
+    let run = |name: &str| {
+        let arguments =
+            ["--out", out(name).to_str().unwrap(), "--prompts-in-flight", "2"].map(str::to_owned);
+        command(GOLDEN, &data, &arguments.each_ref().map(String::as_str))
+    };
+    good(&run("whole").output().unwrap());
+    let whole = files(&out("whole"));
+    assert_eq!(whole.len(), 51);
+
+    let mut child = run("killed").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let parts = || {
+        let entries = std::fs::read_dir(out("killed")).into_iter().flatten().flatten();
+        entries.filter(|e| e.file_name().to_string_lossy().ends_with(".parquet")).count()
+    };
+    while parts() < 2 && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!((2..50).contains(&parts()), "killed in the middle: {} parts", parts());
+    good(&run("killed").output().unwrap());
+    let killed = files(&out("killed"));
+    assert_eq!(killed.keys().collect::<Vec<_>>(), whole.keys().collect::<Vec<_>>());
+    assert!(killed == whole, "other bytes");
+}
+
+#[test]
+fn one_conversation_in_every_shape_gives_the_same_trajectories() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = folder.path().join("model");
+    std::fs::create_dir(&model).unwrap();
+    let model = chat_model(&model);
+    // The rows of a run's only part; its metadata has the hash of the data.
+    let rows = |file: &str, more: &[&str]| -> Vec<Value> {
+        let data = folder.path().join(file);
+        let out = folder.path().join(format!("{file}.out"));
+        let given = ["--use-answers", "--out", out.to_str().unwrap()];
+        let output = command(&model, &data, &[&given, more].concat()).output().unwrap();
+        assert_eq!(good(&output)["counts"]["kept"], 2, "{file}");
+        let part = File::open(out.join("part-00000.parquet")).unwrap();
+        let part = SerializedFileReader::new(part).unwrap();
+        let rows = part.get_row_iter(None).unwrap();
+        rows.map(|row| row.unwrap().to_json_value()).collect()
+    };
+    let texts = [("Why?", "a b c d e f g"), ("How many?", "h i j k l m n o p")];
+    let write = |name: &str, line: &dyn Fn(&str, &str) -> Value| {
+        let lines = texts.map(|(ask, say)| format!("{}\n", line(ask, say)));
+        std::fs::write(folder.path().join(name), lines.concat()).unwrap();
+    };
+    write("question.jsonl", &|ask, say| serde_json::json!({"question": ask, "answer": say}));
+    write("messages.jsonl", &|ask, say| {
+        let turns = [("user", ask), ("assistant", say)];
+        let turns = turns.map(|(role, text)| serde_json::json!({"role": role, "content": text}));
+        serde_json::json!({ "messages": turns })
+    });
+    write("sharegpt.jsonl", &|ask, say| {
+        let turns = [("human", ask), ("gpt", say)];
+        let turns = turns.map(|(from, text)| serde_json::json!({"from": from, "value": text}));
+        serde_json::json!({ "conversations": turns })
+    });
+    write(
+        "alpaca.jsonl",
+        &|ask, say| serde_json::json!({"instruction": ask, "input": "", "output": say}),
+    );
+    write(
+        "prompt.jsonl",
+        &|ask, say| serde_json::json!({"topic": ask, "prompt": "", "answer": say}),
+    );
+    let column = |pick: fn(&(&'static str, &'static str)) -> &'static str| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(texts.iter().map(pick)))
+    };
+    let columns = [("question", column(|t| t.0)), ("answer", column(|t| t.1))];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = File::create(folder.path().join("question.parquet")).unwrap();
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+
+    let expected = rows("question.jsonl", &[]);
+    assert_eq!(expected.len(), 2);
+    for file in ["messages.jsonl", "sharegpt.jsonl", "alpaca.jsonl", "question.parquet"] {
+        assert!(rows(file, &[]) == expected, "{file}");
+    }
+    assert!(rows("prompt.jsonl", &["--template", "{topic}"]) == expected, "--template");
 }

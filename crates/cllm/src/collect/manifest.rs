@@ -7,12 +7,12 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
 use parquet::file::reader::FileReader;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::part::{self, Counts};
+use super::whole;
 use crate::console;
 use crate::exit::bad_input;
 
@@ -97,13 +97,14 @@ impl Manifest {
     /// Writes `manifest.json`, again if another shard added a part meanwhile.
     pub(crate) fn write(folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("manifest.json");
-        let failed = || format!("cannot write {}", path.display());
+        // Shards may write it at the same time.
+        let tag = std::process::id().to_string();
         loop {
             let manifest = Self::of(folder)?;
-            let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-            serde_json::to_writer_pretty(&mut file, &manifest)?;
-            file.write_all(b"\n").with_context(failed)?;
-            file.persist(&path).map_err(|error| error.error).with_context(failed)?;
+            whole::write(&path, &tag, |file| {
+                serde_json::to_writer_pretty(&mut *file, &manifest)?;
+                Ok(file.write_all(b"\n")?)
+            })?;
             if parts(folder)?.len() == manifest.parts.len() {
                 return Ok(manifest);
             }

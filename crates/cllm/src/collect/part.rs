@@ -19,7 +19,6 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context;
 use arrow_array::builder::{ListBuilder, StringBuilder, UInt32Builder, UInt64Builder};
 use arrow_array::{ArrayRef, RecordBatch};
 use cllm_decode::collect::Collected;
@@ -32,6 +31,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::whole;
 use crate::exit::bad_input;
 
 /// What the metadata says it is.
@@ -135,16 +135,14 @@ pub(crate) fn write(
         .set_key_value_metadata(Some(vec![metadata]))
         .build();
 
-    let failed = || format!("cannot write {}", path.display());
-    let folder = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
     let batch = batch(rows, augment)?;
-    let mut writer =
-        ArrowWriter::try_new(&mut file, batch.schema(), Some(properties)).with_context(failed)?;
-    writer.write(&batch).with_context(failed)?;
-    writer.close().with_context(failed)?;
-    file.as_file().sync_all().with_context(failed)?;
-    file.persist(path).map_err(|error| error.error).with_context(failed)?;
+    // One shard makes a part, so nobody else writes it now.
+    whole::write(path, "part", |file| {
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties))?;
+        writer.write(&batch)?;
+        writer.close()?;
+        Ok(())
+    })?;
     Ok(counts)
 }
 
