@@ -338,7 +338,7 @@ fn demo_compares_and_ends_well() {
     std::fs::write(&config, long).unwrap();
     let output = good(&cllm(&["demo", "-m", &model, "--max-new-tokens", "6"], b""));
     assert!(!output.contains('\u{1b}'), "no colours without a terminal");
-    let compared: Vec<_> = output.lines().filter(|line| line.contains("jacobi:16 ")).collect();
+    let compared: Vec<_> = output.lines().filter(|line| line.contains("jacobi:8 ")).collect();
     assert!(compared.len() >= 4 && output.contains("tokens settled by one forward"), "{output}");
     assert_eq!(compared.iter().filter(|line| line.contains("  yes  ")).count(), 4, "{output}");
 }

@@ -1,7 +1,11 @@
-//! `cllm demo`: Jacobi beside autoregressive decoding on a handful of prompts.
+//! `cllm demo`: Jacobi beside autoregressive decoding on a handful of prompts, then what
+//! training does to it.
+
+mod trained;
 
 use std::io::Write;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 
 use anyhow::bail;
 use clap::Args;
@@ -49,11 +53,12 @@ const UNTRAINED: f64 = 1.5;
 ///
 /// Each prompt is answered twice, and both answers have to be the same, token for token:
 /// if any differs, the exit code is 1. The text is coloured by how many tokens each
-/// forward settled.
+/// forward settled. Where the trained adapters are at hand, base, teacher and consistency
+/// model follow side by side, on questions of their tasks.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// The decoder that is compared with `ar`.
-    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "jacobi:16")]
+    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "jacobi:8")]
     decoder: DecoderSpec,
 
     /// Longest answer, in tokens.
@@ -64,14 +69,27 @@ pub(crate) struct DemoArgs {
     #[arg(long, env = "CLLM_SEED", value_name = "N", default_value_t = 0)]
     seed: u64,
 
+    /// Folder of trained adapters of the model: TASK-teacher and TASK-cllm, tasks being gsm8k
+    /// and spider [default: adapters, with the default model].
+    #[arg(long, env = "CLLM_ADAPTERS", value_name = "DIR")]
+    adapters: Option<PathBuf>,
+
     #[command(flatten)]
     model: ModelArgs,
 }
 
+impl DemoArgs {
+    /// The baseline, then the decoder that is compared with it.
+    fn decoders(&self) -> [DecoderSpec; 2] {
+        [DecoderSpec::Ar, self.decoder]
+    }
+}
+
 /// Runs the demonstration.
 pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
+    let trained = trained::tasks(&arguments)?;
     let mut session = Session::load(&arguments.model)?;
-    let decoders = [DecoderSpec::Ar, arguments.decoder];
+    let decoders = arguments.decoders();
     let mut out = console::coloured();
     let machine = session.machine();
     writeln!(
@@ -100,11 +118,17 @@ pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
     write!(out, "{}", table(&decoders, &rounds))?;
     let [ar, other] = [0, 1].map(|d| Figures::of(rounds.iter().map(move |round| &round[d])));
     writeln!(out, "\n{}", verdict(&decoders[1], &ar, &other))?;
-    let different = rounds.iter().filter(|round| !identical(round)).count();
+    let (more, more_different) = trained::show(&trained, &arguments, &mut session, &mut out)?;
+    let (answers, different) = (rounds.len() + more, different(&rounds) + more_different);
     if different > 0 {
-        bail!("{different} of {} answers of {} differ from ar's", rounds.len(), decoders[1]);
+        bail!("{different} of {answers} answers of {} differ from ar's", decoders[1]);
     }
     Ok(())
+}
+
+/// How many answers are not ar's.
+fn different(rounds: &[Vec<Run>]) -> usize {
+    rounds.iter().filter(|round| !identical(round)).count()
 }
 
 fn identical(round: &[Run]) -> bool {

@@ -67,6 +67,30 @@ impl Schema {
     }
 }
 
+/// A schema written out: tables with their columns, the first of each its primary key; a
+/// column that has the name of an earlier table's key refers to it. Everything is text.
+pub(crate) fn of(tables: &[(&str, &[&str])]) -> Schema {
+    let mut schema = Schema {
+        tables: tables.iter().map(|(name, _)| (*name).to_owned()).collect(),
+        columns: Vec::new(),
+        primary_keys: Vec::new(),
+        foreign_keys: Vec::new(),
+    };
+    for (table, (_, columns)) in tables.iter().enumerate() {
+        for (i, name) in columns.iter().enumerate() {
+            let number = schema.columns.len();
+            let named = |&&key: &&usize| schema.columns[key].name == *name;
+            if i == 0 {
+                schema.primary_keys.push(number);
+            } else if let Some(&key) = schema.primary_keys.iter().find(named) {
+                schema.foreign_keys.push((number, key));
+            }
+            schema.columns.push(Column { table, name: (*name).to_owned(), kind: Type::Text });
+        }
+    }
+    schema
+}
+
 /// An entry of the file. Column 0 is `*` and belongs to table -1.
 #[derive(Deserialize)]
 struct Entry {
@@ -160,6 +184,16 @@ pub(crate) mod tests {
         );
         assert_eq!(shop.full_name(4), "orders.customer_id");
         assert_eq!(shop.column(shop.table("ORDERS").unwrap(), "Total"), Some(5));
+    }
+
+    #[test]
+    fn a_schema_written_out_finds_its_keys() {
+        let shop = of(&[("customer", &["cid", "name"]), ("orders", &["oid", "cid", "name"])]);
+        assert_eq!(
+            (shop.primary_keys.clone(), shop.foreign_keys.clone()),
+            (vec![0, 2], vec![(3, 0)])
+        );
+        assert_eq!(shop.full_name(4), "orders.name");
     }
 
     #[test]
