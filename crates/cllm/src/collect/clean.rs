@@ -9,8 +9,6 @@ use std::collections::HashMap;
 
 use cllm_decode::{Finish, Token};
 
-use crate::task::gsm8k;
-
 /// Equal tokens in a row (Kou et al. 2024).
 const RUN: usize = 10;
 /// Length of the n-grams looked at, and how often one may stand in an answer.
@@ -49,15 +47,6 @@ fn sentences(text: &str) -> impl Iterator<Item = &str> {
     all.filter(|sentence| sentence.chars().count() >= SENTENCE)
 }
 
-/// Whether an answer gives the number that the reference gives after `####` (GSM8K): its
-/// own after `####`, or its last one if it has no such mark.
-pub(crate) fn same_number(reference: &str, answer: &str) -> bool {
-    match gsm8k::answer(answer) {
-        Some(_) => gsm8k::is_correct(answer, reference),
-        None => gsm8k::is_correct_flexible(answer, reference),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,15 +65,5 @@ mod tests {
         assert_eq!(fault(&cycle, "x", stop), Some("repeated_ngram"));
         let text = "I do not know it.\n".repeat(4);
         assert_eq!(fault(&tokens, &text, stop), Some("repeated_sentence"));
-    }
-
-    #[test]
-    fn numbers_are_compared_as_gsm8k_writes_them() {
-        assert!(same_number("a\n#### 1,200", "so $1200."));
-        assert!(same_number("#### 5", "#### 5\n"));
-        assert!(!same_number("#### 5", "5 or 6"));
-        assert!(!same_number("#### 6", "#### 5\n6"), "the mark decides where there is one");
-        assert!(!same_number("#### -5", "no idea"));
-        assert!(!same_number("five", "5"));
     }
 }

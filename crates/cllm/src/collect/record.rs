@@ -22,8 +22,8 @@ use serde_json::{Map, Value};
 
 use crate::exit::bad_input;
 use crate::prompt::Prompt;
-use crate::task::spider;
 use crate::task::spider::schema::Schema;
+use crate::task::spider::{self, Problem};
 
 type Object = Map<String, Value>;
 
@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub(crate) prompt: Prompt,
     /// The data's own answer.
     pub(crate) answer: Option<String>,
+    /// Spider: the question as its judge wants it.
+    pub(crate) problem: Option<Problem>,
 }
 
 /// The shape of a file's records.
@@ -169,10 +171,12 @@ impl Reading {
             Shape::Prompt => Record {
                 prompt: Prompt::Raw(text(object, "prompt")?.into()),
                 answer: optional(object, "answer").or_else(|| optional(object, "completion")),
+                problem: None,
             },
             Shape::Question => Record {
                 prompt: user(text(object, "question")?),
                 answer: optional(object, "answer"),
+                problem: None,
             },
             Shape::Alpaca => {
                 let (instruction, input) =
@@ -181,7 +185,7 @@ impl Reading {
                     Some(input) => format!("{instruction}\n\n{input}"),
                     None => instruction.into(),
                 };
-                Record { prompt: user(&prompt), answer: optional(object, "output") }
+                Record { prompt: user(&prompt), answer: optional(object, "output"), problem: None }
             }
             Shape::Spider => {
                 let (schemas, db) = (self.schemas.as_ref(), text(object, "db_id")?);
@@ -189,8 +193,11 @@ impl Reading {
                 let schema = schemas
                     .get(db)
                     .ok_or_else(|| format!("`db_id`: no schema of `{db}` in the tables"))?;
-                let prompt = spider::prompt(schema, text(object, "question")?);
-                Record { prompt: user(&prompt), answer: optional(object, "query") }
+                let (question, query) = (text(object, "question")?, text(object, "query")?);
+                let prompt = user(&spider::prompt(schema, question));
+                let (answer, db_id) = (Some(query.to_owned()), db.to_owned());
+                let problem = Problem { db_id, question: question.into(), query: query.into() };
+                Record { prompt, answer, problem: Some(problem) }
             }
             Shape::Messages => conversation(object, "messages", ["role", "content"])?,
             Shape::ShareGpt => conversation(object, "conversations", ["from", "value"])?,
@@ -230,7 +237,7 @@ fn conversation(object: &Object, key: &str, fields: [&str; 2]) -> Result<Record,
         return Err(format!("`{key}`: no message to answer"));
     }
     let messages = messages.iter().map(|(role, text)| Message::new(role, text)).collect();
-    Ok(Record { prompt: Prompt::Chat(messages), answer })
+    Ok(Record { prompt: Prompt::Chat(messages), answer, problem: None })
 }
 
 /// Puts fields of the record in place of `{field}`. Other braces stay.
@@ -268,8 +275,9 @@ mod tests {
         let schemas = HashMap::from([("shop".to_owned(), spider::schema::tests::shop())]);
         let reading = Reading { schemas: Some(schemas), template: None };
         let check = |line: &str, prompt: Prompt, answer: Option<&str>| {
-            let expected = Record { prompt, answer: answer.map(str::to_owned) };
-            assert_eq!(one(line, &reading), Ok(expected), "{line}");
+            let found = one(line, &reading).unwrap();
+            assert_eq!((found.prompt, found.answer.as_deref()), (prompt, answer), "{line}");
+            assert_eq!(found.problem.is_some(), line.contains("db_id"), "{line}");
         };
         check(r#"{"prompt": "Once"}"#, Prompt::Raw("Once".into()), None);
         check(r#"{"question": "2 + 2?", "answer": "4"}"#, user("2 + 2?"), Some("4"));

@@ -4,7 +4,7 @@ mod compare;
 mod folder;
 mod jobs;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -18,6 +18,7 @@ use cllm_model::Model;
 use serde_json::{Value, json};
 
 use crate::cli::{JsonArgs, ModelArgs};
+use crate::collect::check::Check;
 use crate::collect::record::{self, Reading, Record, Shape};
 use crate::collect::{manifest, part};
 use crate::console::{self, note};
@@ -25,7 +26,9 @@ use crate::exit::{Interrupted, bad_input};
 use crate::interrupt::Interruptible;
 use crate::session::Session;
 use crate::source;
-use crate::task::spider::schema;
+use crate::task::spider::judge::Judge;
+use crate::task::spider::sandbox::Limits;
+use crate::task::spider::schema::{self, Schema};
 use folder::{Folder, Open};
 
 const HELP: &str = "\
@@ -88,9 +91,15 @@ pub(crate) struct CollectArgs {
     #[arg(long, env = "CLLM_USE_ANSWERS", value_parser = FalseyValueParser::new())]
     use_answers: bool,
 
-    /// Answers to keep: those whose number is the data's (GSM8K), or all clean ones.
+    /// Answers to keep: those with the data's number (GSM8K) or with the result of the data's
+    /// query (Spider), or all clean ones.
     #[arg(long, env = "CLLM_KEEP", value_enum, default_value = "all")]
     keep: Keep,
+
+    /// Folder of Spider's databases, DIR/<db_id>/<db_id>.sqlite, for `--keep correct`; without
+    /// it they are generated.
+    #[arg(long, env = "CLLM_DATABASE", value_name = "DIR")]
+    database: Option<PathBuf>,
 
     /// Also store every state with half of its wrong tokens set right.
     #[arg(long, env = "CLLM_AUGMENT", value_parser = FalseyValueParser::new())]
@@ -129,10 +138,10 @@ enum Keep {
 /// Collects.
 pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
     let schemas = arguments.tables.as_deref().map(schema::read).transpose()?;
-    let reading = Reading { template: arguments.template.clone(), schemas };
+    let mut reading = Reading { template: arguments.template.clone(), schemas };
     let limit = arguments.compare_naive.or(arguments.limit).map(NonZeroUsize::get);
     let (shape, records) = record::read(&arguments.data, limit, &reading)?;
-    check(&arguments, shape, &records)?;
+    let check = check(&arguments, shape, &records, reading.schemas.take())?;
     let mut session = Session::load(&arguments.model)?;
     if arguments.compare_naive.is_some() {
         return compare::run(&arguments, &mut session, &records);
@@ -166,8 +175,15 @@ pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
     note(format_args!("{} of {parts} parts to do, {} prompts", todo.len(), queue.len()));
     let Model { lm, tokenizer, .. } = &mut session.model;
     let (records, settings) = (&records[..], &settings);
-    let mut folder =
-        Folder { arguments: &arguments, records, settings, tokenizer, open, error: None };
+    let mut folder = Folder {
+        arguments: &arguments,
+        records,
+        settings,
+        check: &check,
+        tokenizer,
+        open,
+        error: None,
+    };
     unusable.into_iter().for_each(|(id, reason)| folder.drop_one(id, reason));
     let cost = drive(&arguments, lm, queue, &mut folder);
     if let Some(error) = folder.error.take() {
@@ -186,26 +202,52 @@ pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the records must allow.
-fn check(arguments: &CollectArgs, shape: Shape, records: &[Record]) -> anyhow::Result<()> {
-    let CollectArgs { shard, num_shards, keep, .. } = arguments;
+/// What the records must allow; how their answers are checked.
+fn check(
+    arguments: &CollectArgs,
+    shape: Shape,
+    records: &[Record],
+    schemas: Option<HashMap<String, Schema>>,
+) -> anyhow::Result<Check> {
+    let CollectArgs { shard, num_shards, keep, database, .. } = arguments;
     if *shard >= num_shards.get() {
         bad_input!("--shard {shard}: expected less than --num-shards {num_shards}");
     }
-    if *keep == Keep::Correct && shape != Shape::Question {
-        bad_input!("--keep correct: there is a check for `question` and `answer` only");
+    let check = match (keep, shape) {
+        (Keep::All, _) => Check::Nothing,
+        (Keep::Correct, Shape::Question) => Check::Number,
+        (Keep::Correct, Shape::Spider) => Check::Query(Box::new(Judge {
+            schemas: schemas.unwrap_or_default(),
+            folder: database.clone(),
+            instances: Judge::INSTANCES,
+            limits: Limits::default(),
+            keep_distinct: false,
+        })),
+        (Keep::Correct, _) => bad_input!(
+            "--keep correct: expected records with a check, `question` and `answer` (GSM8K) or \
+             Spider's, found {shape:?}"
+        ),
+    };
+    match database {
+        Some(folder) if !folder.is_dir() => {
+            bad_input!("{}: expected a folder of databases", folder.display())
+        }
+        Some(_) if !matches!(check, Check::Query(_)) => {
+            bad_input!("--database: expected --keep correct and Spider's records")
+        }
+        _ => {}
     }
     let needed = arguments.use_answers || *keep == Keep::Correct;
     if let (true, Some(at)) = (needed, records.iter().position(|r| r.answer.is_none())) {
         bad_input!("{}: record {}: no answer", arguments.data.display(), at + 1);
     }
-    Ok(())
+    Ok(check)
 }
 
 /// What decides the bytes of a part.
 fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow::Result<Value> {
     let template = arguments.template.as_ref();
-    Ok(json!({
+    let mut settings = json!({
         "data_sha256": source::sha256(&arguments.data)?,
         "tables_sha256": arguments.tables.as_deref().map(source::sha256).transpose()?,
         "model": session.name,
@@ -225,7 +267,11 @@ fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow:
         "augment": arguments.augment,
         "part_size": arguments.part_size,
         "parts": parts,
-    }))
+    });
+    if let Some(folder) = &arguments.database {
+        settings["database"] = folder.display().to_string().into();
+    }
+    Ok(settings)
 }
 
 fn width(arguments: &CollectArgs) -> Settings {

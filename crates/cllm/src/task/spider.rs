@@ -27,7 +27,7 @@ use serde::Deserialize;
 use schema::Schema;
 
 /// A line of the data set.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(crate) struct Problem {
     /// The database asked about.
     pub(crate) db_id: String,

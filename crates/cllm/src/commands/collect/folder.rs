@@ -7,7 +7,8 @@ use cllm_decode::{Finish, Token};
 use cllm_model::Tokenizer;
 use serde_json::Value;
 
-use super::{CollectArgs, Failing, Keep};
+use super::{CollectArgs, Failing};
+use crate::collect::check::Check;
 use crate::collect::record::Record;
 use crate::collect::{clean, part};
 use crate::console::note;
@@ -26,6 +27,7 @@ pub(super) struct Folder<'a> {
     pub(super) arguments: &'a CollectArgs,
     pub(super) records: &'a [Record],
     pub(super) settings: &'a Value,
+    pub(super) check: &'a Check,
     pub(super) tokenizer: &'a Tokenizer,
     pub(super) open: BTreeMap<usize, Open>,
     pub(super) error: Option<anyhow::Error>,
@@ -73,18 +75,16 @@ impl Failing for Folder<'_> {
 impl Sink for Folder<'_> {
     fn answered(&mut self, id: u64, answer: &[Token], finish: Option<Finish>) -> bool {
         let text = self.tokenizer.decode(answer, true);
-        let reference = self.records[id as usize].answer.as_deref();
-        let wrong = || {
-            let correct = reference.is_some_and(|own| clean::same_number(own, &text));
-            (self.arguments.keep == Keep::Correct && !correct).then_some("incorrect")
+        let fault = match clean::fault(answer, &text, finish) {
+            Some(reason) => Ok(Some(reason)),
+            None => self.check.fault(&self.records[id as usize], &text),
         };
-        match clean::fault(answer, &text, finish).or_else(wrong) {
-            Some(reason) => {
-                self.drop_one(id, reason);
-                false
-            }
-            None => true,
+        match fault {
+            Ok(None) => return true,
+            Ok(Some(reason)) => self.drop_one(id, reason),
+            Err(error) => self.error = Some(error),
         }
+        false
     }
 
     fn collected(&mut self, collected: Collected) {

@@ -61,6 +61,9 @@ pub(crate) struct Judgement {
 type Pair = (Sandbox, Rows);
 
 impl Judge {
+    /// Databases to generate for a question, unless somebody says otherwise.
+    pub(crate) const INSTANCES: usize = 4;
+
     /// The schema of a problem.
     ///
     /// # Errors

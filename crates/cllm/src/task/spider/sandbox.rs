@@ -25,6 +25,13 @@ pub(crate) struct Limits {
     pub(crate) rows: usize,
 }
 
+impl Default for Limits {
+    /// Those of `cllm eval spider`.
+    fn default() -> Self {
+        Self { time: Duration::from_secs(5), rows: 100_000 }
+    }
+}
+
 /// Bytes of a result.
 const MAX_BYTES: usize = 64 << 20;
 /// Bytes of one text or blob, and of a query.
