@@ -179,6 +179,24 @@ fn a_tiny_model_learns_answers_and_then_settles_them_faster() {
     assert!(half.len() < full.len() * 2 / 3, "{} bytes against {}", half.len(), full.len());
 }
 
+#[test]
+fn json_prints_the_records_of_the_log() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = lessons(folder.path(), 2);
+    let mut a = String::new();
+    let out = path(&folder, "out", &mut a);
+    let fixed = ["sft", "--data", &data, "--output-dir", out, "--max-steps", "4"];
+    let more = ["--eval-holdout", "2", "--eval-steps", "2", "--json"];
+    let output = cllm(&[&fixed[..], &more, &MODEL].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let stdout = String::from_utf8(output.stdout).expect("text");
+    let (records, document) = stdout.trim_end().rsplit_once('\n').expect("several lines");
+    let log = std::fs::read_to_string(format!("{out}/log.jsonl")).expect("a log");
+    assert_eq!(records, log.trim_end());
+    assert!(records.contains("eval_loss") && records.lines().count() >= 6, "{records}");
+    assert!(document.contains("\"outcome\":\"finished\""), "{document}");
+}
+
 /// Killed without warning and resumed, a run ends with the losses and the adapter of one that
 /// was left alone.
 #[test]

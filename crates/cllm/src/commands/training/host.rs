@@ -1,13 +1,14 @@
 //! A run on the terminal: a bar with loss, learning rate, speed and time left, or a line
 //! every few seconds where stderr is no terminal. Ctrl-C stops after the step under way.
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use cllm_train::config::Config;
 use cllm_train::learner::Learner;
 use cllm_train::train::{Decoded, Evaluation, Host, Step};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
 
 use super::learner::{self, Prompts};
 use crate::console;
@@ -24,14 +25,16 @@ pub(super) struct Terminal {
     prompts: Prompts,
     interruptible: Interruptible,
     bar: Option<ProgressBar>,
+    /// Whether records go to standard output.
+    json: bool,
     last_line: Option<Instant>,
     /// When the first record came, and its step: what the time left is told from.
     first: Option<(Instant, u64)>,
 }
 
 impl Terminal {
-    /// Listens to Ctrl-C from now on.
-    pub(super) fn new(session: Session, config: Config, prompts: Prompts) -> Self {
+    /// Listens to Ctrl-C from now on. With `json` records go to standard output too.
+    pub(super) fn new(session: Session, config: Config, prompts: Prompts, json: bool) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             let template = "[{wide_bar:.cyan}] {pos}/{len} {msg}";
@@ -40,7 +43,15 @@ impl Terminal {
             bar
         });
         let interruptible = Interruptible::new();
-        Self { session, config, prompts, interruptible, bar, last_line: None, first: None }
+        let (last_line, first) = (None, None);
+        Self { session, config, prompts, interruptible, bar, json, last_line, first }
+    }
+
+    fn print(&self, record: &impl Serialize) {
+        // Training does not end because nobody reads any more.
+        if let (true, Ok(line)) = (self.json, serde_json::to_string(record)) {
+            let _ = writeln!(console::out(), "{line}");
+        }
     }
 
     fn say(&self, line: &str) {
@@ -80,6 +91,7 @@ impl Host for Terminal {
     }
 
     fn step(&mut self, record: &Step, total: u64) {
+        self.print(record);
         let mut text = format!("loss {:.4}", record.loss);
         if let (Some(ar), Some(consistency)) = (record.ar_loss, record.consistency_loss) {
             text += &format!(" (AR {ar:.4}, consistency {consistency:.4})");
@@ -100,6 +112,7 @@ impl Host for Terminal {
     }
 
     fn evaluated(&mut self, record: &Evaluation) {
+        self.print(record);
         let mut text = format!("step {}: held-out loss {:.4}", record.step, record.eval_loss);
         if let Some(decoded) = record.decoded {
             text += &format!(

@@ -20,7 +20,7 @@ use cllm_train::data::{DataSet, Example};
 use cllm_train::train::{self, Outcome, Run, Summary};
 use serde_json::{Map, Value, json};
 
-use crate::cli::{JsonArgs, ModelArgs};
+use crate::cli::ModelArgs;
 use crate::console::{self, note};
 use crate::exit::{BadInput, Interrupted, bad_input};
 use crate::session::Session;
@@ -50,8 +50,9 @@ pub(crate) struct TrainingArgs {
     #[command(flatten)]
     flags: flags::Flags,
 
-    #[command(flatten)]
-    json: JsonArgs,
+    /// Print every record of log.jsonl to standard output too, as it is made.
+    #[arg(long, env = "CLLM_JSON", value_parser = FalseyValueParser::new())]
+    json: bool,
 
     #[command(flatten)]
     pub(crate) model: ModelArgs,
@@ -134,7 +135,7 @@ pub(crate) fn run(
     let mut learner = learner::learner(&session, config)?;
     // Not the session's name: the adapter that training went on from is in the new one.
     let base = arguments.model.model.to_string();
-    let mut host = Terminal::new(session, config.clone(), prompts);
+    let mut host = Terminal::new(session, config.clone(), prompts, arguments.json);
     let run = Run {
         config,
         identity: &identity,
