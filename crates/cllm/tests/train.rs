@@ -179,6 +179,28 @@ fn a_tiny_model_learns_answers_and_then_settles_them_faster() {
     assert!(half.len() < full.len() * 2 / 3, "{} bytes against {}", half.len(), full.len());
 }
 
+/// All weights trained, the model is a folder that answers what was taught.
+#[test]
+fn a_model_trained_in_full_is_written_and_answers() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = lessons(folder.path(), 4);
+    let mut a = String::new();
+    let out = path(&folder, "out", &mut a);
+    let fixed = ["sft", "--data", &data, "--output-dir", out, "--finetuning-type", "full"];
+    let more = ["--max-steps", "120", "--learning-rate", "0.01", "--eval-holdout", "2"];
+    let report = good(&[&fixed[..], &more, &["--eval-steps", "60"], &MODEL].concat());
+    let model = report["model"].as_str().expect("a model").to_owned();
+    assert!(report["adapter"].is_null() && model.ends_with("model"), "{report}");
+    let log = std::fs::read_to_string(format!("{out}/log.jsonl")).expect("a log");
+    assert!(log.contains("eval_mean_acceptance_length"), "evaluations answer prompts");
+    for word in WORDS {
+        let prompt = format!("say {word}: ");
+        let ask = ["generate", "--raw", "--max-new-tokens", "24", "--json", "-p", &prompt];
+        let report = good(&[&ask[..], &["-m", &model, "--threads", "1"]].concat());
+        assert_eq!(report["text"], lesson(word), "{report}");
+    }
+}
+
 #[test]
 fn json_prints_the_records_of_the_log() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -72,6 +72,12 @@ impl Llama {
         mut pool: Pool,
         context: Option<usize>,
     ) -> Result<Self, ModelError> {
+        if checkpoint.is_replaced() {
+            return Err(ModelError::Unsupported {
+                path: checkpoint.path().into(),
+                what: "replaced tensors; write the model and load that".into(),
+            });
+        }
         let weights = Weights::load(checkpoint, &config, compute, &mut pool)?;
         let rope = RopeTable::new(rope::frequencies(&config));
         let context = config.context_length.min(context.unwrap_or(usize::MAX));

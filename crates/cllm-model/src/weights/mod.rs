@@ -142,6 +142,8 @@ pub struct Checkpoint {
     /// By name in the file: place in the list of tensors.
     index: HashMap<String, usize>,
     merge: Merge,
+    /// Values in place of the file's, see [`Checkpoint::replace`].
+    replaced: HashMap<String, Vec<f32>>,
 }
 
 #[derive(Debug)]
@@ -170,8 +172,13 @@ impl Checkpoint {
         } else {
             Format::Gguf(Gguf::open(path)?)
         };
-        let mut checkpoint =
-            Self { path: path.into(), format, index: HashMap::new(), merge: Merge::default() };
+        let mut checkpoint = Self {
+            path: path.into(),
+            format,
+            index: HashMap::new(),
+            merge: Merge::default(),
+            replaced: HashMap::new(),
+        };
         checkpoint.index =
             checkpoint.infos().iter().enumerate().map(|(i, info)| (info.name.clone(), i)).collect();
         Ok(checkpoint)

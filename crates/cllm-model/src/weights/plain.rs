@@ -51,6 +51,29 @@ impl ModelConfig {
 }
 
 impl Checkpoint {
+    /// Puts trained values, row-major in Hugging Face's order of rows, in place of a tensor's,
+    /// for [`Checkpoint::tensor_f32`] and what writes models; adapters are not added to them.
+    /// A network is not loaded from such a checkpoint: write it, and load what was written.
+    ///
+    /// # Errors
+    /// No such tensor in the network, or not as many values as its shape has.
+    pub fn replace(&mut self, name: &str, values: Vec<f32>) -> Result<(), ModelError> {
+        let bad = |what: String| ModelError::Tensor { name: name.to_string(), what };
+        let shape = self.config()?.shape_of(name);
+        let shape =
+            shape.ok_or_else(|| bad("the network has no tensor of this name".to_string()))?;
+        if values.len() != shape.iter().product::<usize>() {
+            return Err(bad(format!("expected shape {shape:?}, found {} values", values.len())));
+        }
+        self.replaced.insert(name.to_owned(), values);
+        Ok(())
+    }
+
+    /// Whether any tensor was [replaced](Checkpoint::replace).
+    pub(crate) fn is_replaced(&self) -> bool {
+        !self.replaced.is_empty()
+    }
+
     /// A whole tensor in f32, row-major, by its Hugging Face name
     /// (`model.layers.0.self_attn.q_proj.weight`), in Hugging Face's order of rows: those
     /// of a GGUF file's query and key projections are put back in order, and
@@ -65,6 +88,9 @@ impl Checkpoint {
         let shape = config
             .shape_of(name)
             .ok_or_else(|| bad("the network has no tensor of this name".to_string()))?;
+        if let Some(values) = self.replaced.get(name) {
+            return Ok(values.clone());
+        }
         let tensor = self
             .tensor(name)
             .ok_or_else(|| bad(format!("expected shape {shape:?}, found no such tensor")))?;

@@ -6,7 +6,8 @@ use anyhow::{Context, anyhow};
 use cllm_decode::{CausalLm, Draft, Finish, Request, Sequence, Token};
 use cllm_kernels::Format;
 use cllm_model::adapter::{Adapter, FloatType, LoraConfig, LoraPair, PREFIX, Targets};
-use cllm_model::{Checkpoint, LoadOptions, Model};
+use cllm_model::export::{SHARD_BYTES, write_folder};
+use cllm_model::{Checkpoint, Compute, LoadOptions, Model};
 use cllm_train::config::{Config, FinetuningType};
 use cllm_train::learner::{Learner, NamedTensor};
 use cllm_train::model::{self, Device, Trainable, Trainer, TrainerConfig};
@@ -94,19 +95,34 @@ fn go_on(trainer: &mut Trainer, path: &Path, config: &Config) -> anyhow::Result<
     Ok(())
 }
 
-/// Writes what was trained where PEFT and `--adapter` find it, and returns the folder; `None`
-/// if all of the model's weights were trained.
+/// What a run leaves.
+#[derive(Debug)]
+pub(crate) enum Trained {
+    /// A folder that PEFT and `--adapter` take.
+    Adapter(PathBuf),
+    /// A Hugging Face folder: all weights were trained.
+    Model(PathBuf),
+}
+
+/// Writes what was trained: `adapter/` or `model/` in `folder`. `model` is the file or folder
+/// that training began with, `base` its name.
 pub(crate) fn export(
     learner: &dyn Learner,
     config: &Config,
-    base: &str,
+    (model, base): (&Path, &str),
     folder: &Path,
     kind: FloatType,
-) -> anyhow::Result<Option<PathBuf>> {
-    if config.finetuning_type != FinetuningType::Lora {
-        return Ok(None);
-    }
+) -> anyhow::Result<Trained> {
     let all = learner.parameters();
+    if config.finetuning_type != FinetuningType::Lora {
+        let mut checkpoint = Checkpoint::open(model)?;
+        for tensor in all {
+            checkpoint.replace(&tensor.name, tensor.data)?;
+        }
+        let folder = folder.join("model");
+        write_folder(&checkpoint, &folder, kind, SHARD_BYTES)?;
+        return Ok(Trained::Model(folder));
+    }
     let mut pairs = Vec::new();
     for a in &all {
         let Some(module) = a.name.strip_suffix(".lora_A.weight") else { continue };
@@ -129,8 +145,9 @@ pub(crate) fn export(
         base_model_name_or_path: Some(base.to_owned()),
         ..LoraConfig::default()
     };
-    Adapter::new(settings, pairs)?.write(folder, kind)?;
-    Ok(Some(folder.to_owned()))
+    let folder = folder.join("adapter");
+    Adapter::new(settings, pairs)?.write(&folder, kind)?;
+    Ok(Trained::Adapter(folder))
 }
 
 /// Held-out prompts that are answered at every evaluation.
@@ -141,8 +158,7 @@ pub(crate) struct Prompts {
 }
 
 /// Answers held-out prompts with the parameters as they are, on the engine that will run
-/// them. `None` if there are no prompts, or all weights are trained (they would have to be
-/// written first).
+/// them, in w8 if all weights are trained. `None` if there are no prompts.
 pub(crate) fn measure(
     session: &Session,
     config: &Config,
@@ -153,13 +169,19 @@ pub(crate) fn measure(
         if prompts.prompts.is_empty() {
             return Ok(None);
         }
-        let folder = tempfile::tempdir()?;
-        let adapter = folder.path().join("adapter");
-        if export(learner, config, &session.name, &adapter, FloatType::F32)?.is_none() {
-            return Ok(None);
-        }
-        let options = LoadOptions { adapters: vec![adapter], ..LoadOptions::default() };
-        let mut model = Model::load(&session.model.path, &options)?;
+        // Beside the checkpoints: a whole model may be too much for the folder of temporary files.
+        let folder = tempfile::Builder::new().prefix(".eval-").tempdir_in(&config.output_dir)?;
+        let of = (&*session.model.path, &*session.name);
+        let mut model = match export(learner, config, of, folder.path(), FloatType::F32)? {
+            Trained::Adapter(adapter) => {
+                let options = LoadOptions { adapters: vec![adapter], ..LoadOptions::default() };
+                Model::load(&session.model.path, &options)?
+            }
+            Trained::Model(trained) => {
+                let compute = Compute::W8;
+                Model::load(&trained, &LoadOptions { compute, ..LoadOptions::default() })?
+            }
+        };
         let decoder = DecoderSpec::Jacobi { n: prompts.block, draft: Draft::default() };
         let (mut runs, mut grams) = (Vec::new(), (0, 0));
         for prompt in &prompts.prompts {

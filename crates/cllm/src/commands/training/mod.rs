@@ -26,7 +26,7 @@ use crate::exit::{BadInput, Interrupted, bad_input};
 use crate::session::Session;
 use crate::source;
 use host::Terminal;
-use learner::Prompts;
+use learner::{Prompts, Trained};
 
 /// Arguments of both commands.
 #[derive(Debug, Args)]
@@ -135,6 +135,7 @@ pub(crate) fn run(
     let mut learner = learner::learner(&session, config)?;
     // Not the session's name: the adapter that training went on from is in the new one.
     let base = arguments.model.model.to_string();
+    let path = session.model.path.clone();
     let mut host = Terminal::new(session, config.clone(), prompts, arguments.json);
     let run = Run {
         config,
@@ -152,15 +153,15 @@ pub(crate) fn run(
     let outcome = train::train(&run, &mut *learner, &mut host);
     drop(host);
     let outcome = outcome.map_err(failed)?;
-    // The folder that PEFT and --adapter take; a collapsed run has its checkpoints.
-    let adapter = match &outcome {
+    // A collapsed run has its checkpoints.
+    let trained = match &outcome {
         Outcome::Collapsed { .. } => None,
         _ => {
-            let folder = run.folder.join("adapter");
-            learner::export(&*learner, config, &base, &folder, float_type(config.adapter_dtype))?
+            let kind = float_type(config.adapter_dtype);
+            Some(learner::export(&*learner, config, (&path, &base), run.folder, kind)?)
         }
     };
-    report(&outcome, adapter.as_deref())
+    report(&outcome, trained.as_ref())
 }
 
 fn float_type(dtype: AdapterDtype) -> FloatType {
@@ -171,7 +172,12 @@ fn float_type(dtype: AdapterDtype) -> FloatType {
     }
 }
 
-fn report(outcome: &Outcome, adapter: Option<&Path>) -> anyhow::Result<()> {
+fn report(outcome: &Outcome, trained: Option<&Trained>) -> anyhow::Result<()> {
+    let (adapter, model) = match trained {
+        Some(Trained::Adapter(folder)) => (Some(folder), None),
+        Some(Trained::Model(folder)) => (None, Some(folder)),
+        None => (None, None),
+    };
     let of = |name: &str, summary: &Summary| {
         json!({
             "outcome": name,
@@ -180,6 +186,7 @@ fn report(outcome: &Outcome, adapter: Option<&Path>) -> anyhow::Result<()> {
             "loss": summary.loss,
             "num_input_tokens_seen": summary.num_input_tokens_seen,
             "adapter": adapter,
+            "model": model,
             "checkpoint": summary.last,
             "best_checkpoint": summary.best.as_ref().map(|(path, _)| path),
             "best_metric": summary.best.as_ref().map(|(_, value)| value),
