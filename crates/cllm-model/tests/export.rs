@@ -132,3 +132,40 @@ fn numbers_that_do_not_fit_are_errors_and_leave_nothing() {
     assert!(error.to_string().contains("expected numbers up to 65504"), "{error}");
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn replaced_tensors_are_what_is_written() {
+    let base = goldens("models/llama-f32");
+    let mut checkpoint = open(&base, &[]);
+    let config = checkpoint.config().unwrap();
+    // Rows of a query projection are stored in another order in GGUF files.
+    let name = "model.layers.0.self_attn.q_proj.weight";
+    let old = checkpoint.tensor_f32(&config, name).unwrap();
+    let new: Vec<f32> = (0..old.len()).map(|i| i as f32 / 1024.0).collect();
+
+    let error = |e: ModelError| e.to_string();
+    let wrong = checkpoint.replace("model.layers.9.x", new.clone()).map_err(error).unwrap_err();
+    assert!(wrong.contains("no tensor of this name"), "{wrong}");
+    let wrong = checkpoint.replace(name, vec![0.0]).map_err(error).unwrap_err();
+    assert!(wrong.contains("found 1 values"), "{wrong}");
+
+    checkpoint.replace(name, new.clone()).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let (folder, file) = (dir.path().join("folder"), dir.path().join("model.gguf"));
+    write_folder(&checkpoint, &folder, FloatType::F32, SHARD_BYTES).unwrap();
+    write_gguf(&checkpoint, &file, GgufType::F32).unwrap();
+    for path in [&folder, &file] {
+        let written = open(path, &[]);
+        let config = written.config().unwrap();
+        assert_eq!(written.tensor_f32(&config, name).unwrap(), new, "{}", path.display());
+        let other = "model.layers.0.self_attn.k_proj.weight";
+        assert_eq!(
+            written.tensor_f32(&config, other).unwrap(),
+            checkpoint.tensor_f32(&config, other).unwrap(),
+            "{}",
+            path.display()
+        );
+    }
+    assert_eq!(logits(&folder, &[]), logits(&file, &[]));
+    assert_ne!(logits(&folder, &[]), logits(&base, &[]));
+}
