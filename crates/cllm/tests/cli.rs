@@ -3,13 +3,14 @@
 //! The models are the tiny random goldens, so the texts are nonsense; that answers are
 //! right is tested where they are made.
 
+mod common;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use common::{GOLDEN, chat_model};
 use serde_json::Value;
-
-const GOLDEN: &str = "goldens/models/llama-f32";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -62,18 +63,6 @@ fn bad(output: &Output, part: &str) {
 
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
-}
-
-/// A golden model with a chat template.
-fn chat_model(folder: &Path) -> String {
-    for entry in std::fs::read_dir(root().join(GOLDEN)).expect("the goldens are there") {
-        let entry = entry.expect("readable");
-        std::fs::copy(entry.path(), folder.join(entry.file_name())).expect("copied");
-    }
-    let template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
-                    {% if add_generation_prompt %}[assistant] {% endif %}";
-    std::fs::write(folder.join("chat_template.jinja"), template).expect("written");
-    folder.to_str().expect("the temporary folder has a plain name").to_owned()
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `cllm collect` from outside: the same bytes however a run is split, stopped and resumed.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,11 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
+use common::{GOLDEN, chat_model};
 use parquet::arrow::ArrowWriter;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::Value;
-
-const GOLDEN: &str = "goldens/models/llama-f32";
 
 fn command(model: &str, data: &Path, arguments: &[&str]) -> Command {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -33,18 +34,6 @@ fn command(model: &str, data: &Path, arguments: &[&str]) -> Command {
 
 fn collect(data: &Path, arguments: &[&str]) -> Output {
     command(GOLDEN, data, arguments).output().expect("the program starts")
-}
-
-/// The golden model with a chat template, as a folder.
-fn chat_model(folder: &Path) -> String {
-    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..").join(GOLDEN);
-    for (name, bytes) in files(&golden) {
-        std::fs::write(folder.join(name), bytes).expect("written");
-    }
-    let template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}\
-                    {% if add_generation_prompt %}[assistant] {% endif %}";
-    std::fs::write(folder.join("chat_template.jinja"), template).expect("written");
-    folder.to_str().expect("a plain name").to_owned()
 }
 
 #[track_caller]
@@ -125,6 +114,12 @@ fn both_ways_agree_and_bad_data_is_named() {
 
     std::fs::write(&data, "{\"prompt\": \"one\"}\n{\"question\": \"two\"}\n").unwrap();
     bad(&collect(&data, &out), "line 2: mixed schemas");
+    std::fs::write(&data, "{\"prompt\": \"one\", \"answer\": \"1\"}\n").unwrap();
+    let keep = ["--keep", "correct"];
+    bad(&collect(&data, &[&out[..], &keep].concat()), "expected records with a check");
+    let database = ["--database", folder.path().to_str().unwrap()];
+    let part = "--database: expected --keep correct";
+    bad(&collect(&data, &[&out[..], &database].concat()), part);
     std::fs::write(&data, "\n").unwrap();
     bad(&collect(&data, &out), "no prompts");
 }

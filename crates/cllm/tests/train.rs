@@ -193,6 +193,7 @@ fn a_model_trained_in_full_is_written_and_answers() {
     assert!(report["adapter"].is_null() && model.ends_with("model"), "{report}");
     let log = std::fs::read_to_string(format!("{out}/log.jsonl")).expect("a log");
     assert!(log.contains("eval_mean_acceptance_length"), "evaluations answer prompts");
+    assert!(!Path::new(out).join(".eval").exists(), "and leave nothing");
     for word in WORDS {
         let prompt = format!("say {word}: ");
         let ask = ["generate", "--raw", "--max-new-tokens", "24", "--json", "-p", &prompt];

@@ -77,7 +77,8 @@ impl Checkpoint {
     /// A whole tensor in f32, row-major, by its Hugging Face name
     /// (`model.layers.0.self_attn.q_proj.weight`), in Hugging Face's order of rows: those
     /// of a GGUF file's query and key projections are put back in order, and
-    /// [adapters](Checkpoint::add_adapter) are merged in. `config` is this checkpoint's own;
+    /// [adapters](Checkpoint::add_adapter) are merged in, unless it was
+    /// [replaced](Checkpoint::replace). `config` is this checkpoint's own;
     /// the names and shapes it promises are [`ModelConfig::tensors`].
     ///
     /// # Errors

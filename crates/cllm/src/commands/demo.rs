@@ -16,6 +16,7 @@ use crate::console::{self, BOLD, DIM};
 use crate::contest::{compete, first_difference};
 use crate::decoder::DecoderSpec;
 use crate::figures::{Figures, cell};
+use crate::prompt::Prompt;
 use crate::run::Run;
 use crate::session::Session;
 use crate::table::Table;
@@ -71,7 +72,7 @@ pub(crate) struct DemoArgs {
 
     /// Folder of trained adapters of the model: TASK-teacher and TASK-cllm, tasks being gsm8k
     /// and spider [default: adapters, with the default model].
-    #[arg(long, env = "CLLM_ADAPTERS", value_name = "DIR")]
+    #[arg(long, env = "CLLM_ADAPTERS", value_name = "DIR", conflicts_with = "adapter")]
     adapters: Option<PathBuf>,
 
     #[command(flatten)]
@@ -82,6 +83,12 @@ impl DemoArgs {
     /// The baseline, then the decoder that is compared with it.
     fn decoders(&self) -> [DecoderSpec; 2] {
         [DecoderSpec::Ar, self.decoder]
+    }
+
+    /// Both decoders' answers; `turn` says which goes first.
+    fn ask(&self, session: &mut Session, prompt: &Prompt, turn: usize) -> anyhow::Result<Vec<Run>> {
+        let request = session.request(prompt, Some(self.max_new_tokens))?;
+        Ok(compete(&mut session.model.lm, &self.decoders(), self.seed, &request, turn)?)
     }
 }
 
@@ -105,11 +112,10 @@ pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
     out.flush()?;
 
     let mut rounds = Vec::new();
-    for (turn, (name, prompt)) in PROMPTS.iter().enumerate() {
-        let prompt = session.user_prompt(None, (*prompt).to_owned());
-        let request = session.request(&prompt, Some(arguments.max_new_tokens))?;
-        let round = compete(&mut session.model.lm, &decoders, arguments.seed, &request, turn)?;
-        writeln!(out, "{BOLD}{name}{BOLD:#}: {}", PROMPTS[turn].1)?;
+    for (turn, (name, text)) in PROMPTS.iter().enumerate() {
+        let prompt = session.user_prompt(None, (*text).to_owned());
+        let round = arguments.ask(&mut session, &prompt, turn)?;
+        writeln!(out, "{BOLD}{name}{BOLD:#}: {text}")?;
         writeln!(out, "{}\n", painted(&session, &round[1]))?;
         out.flush()?;
         rounds.push(round);
@@ -149,34 +155,43 @@ fn painted(session: &Session, run: &Run) -> String {
     colour::paint(pieces.iter().map(|(piece, settled)| (piece.as_str(), *settled)))
 }
 
+/// What a line of a table says of a decoder, in the columns of [`figures`].
+const COLUMNS: [&str; 7] = [
+    "decoder",
+    "tokens",
+    "forwards",
+    "mean acceptance length",
+    "tokens/s",
+    "identical",
+    "speed-up",
+];
+
+/// The cells of `decoders[d]`, its answers pooled; the last two are empty for ar.
+fn figures(decoders: &[DecoderSpec], d: usize, rounds: &[Vec<Run>]) -> [String; 7] {
+    let of = |d: usize| Figures::of(rounds.iter().map(|round| &round[d]));
+    let (ar, ours) = (of(0), of(d));
+    let speedup = ours.tokens_per_second.zip(ar.tokens_per_second).map(|(ours, ars)| ours / ars);
+    let identical = if different(rounds) == 0 { "yes" } else { "NO" };
+    let compared = |text: String| if d == 0 { String::new() } else { text };
+    [
+        decoders[d].to_string(),
+        ours.tokens.to_string(),
+        ours.forwards.to_string(),
+        cell(ours.mean_acceptance_length, 2),
+        cell(ours.tokens_per_second, 1),
+        compared(identical.to_owned()),
+        compared(cell(speedup, 2)),
+    ]
+}
+
 fn table(decoders: &[DecoderSpec], rounds: &[Vec<Run>]) -> Table {
-    let heading = [
-        "prompt",
-        "decoder",
-        "tokens",
-        "forwards",
-        "mean acceptance length",
-        "tokens/s",
-        "identical",
-        "speed-up",
-    ];
-    let mut table = Table::new(2, heading);
+    let [a, b, c, d, e, f, g] = COLUMNS;
+    let mut table = Table::new(2, ["prompt", a, b, c, d, e, f, g]);
     for ((name, _), round) in PROMPTS.iter().zip(rounds) {
-        let ar = Figures::of([&round[0]]).tokens_per_second;
-        for (d, (decoder, run)) in decoders.iter().zip(round).enumerate() {
-            let figures = Figures::of([run]);
-            let speedup = figures.tokens_per_second.zip(ar).map(|(ours, ars)| ours / ars);
-            let identical = if identical(round) { "yes" } else { "NO" };
-            table.row([
-                if d == 0 { (*name).to_owned() } else { String::new() },
-                decoder.to_string(),
-                figures.tokens.to_string(),
-                figures.forwards.to_string(),
-                cell(figures.mean_acceptance_length, 2),
-                cell(figures.tokens_per_second, 1),
-                if d == 0 { String::new() } else { identical.to_owned() },
-                if d == 0 { String::new() } else { cell(speedup, 2) },
-            ]);
+        for d in 0..decoders.len() {
+            let name = if d == 0 { *name } else { "" };
+            let cells = figures(decoders, d, std::slice::from_ref(round));
+            table.row(std::iter::once(name.to_owned()).chain(cells));
         }
     }
     table

@@ -8,15 +8,11 @@ use std::path::{Path, PathBuf};
 
 use cllm_model::Message;
 
-use super::{DemoArgs, different, identical, painted};
+use super::{COLUMNS, DemoArgs, different, figures, painted};
 use crate::cli::ModelArgs;
 use crate::console::{BOLD, DIM};
-use crate::contest::compete;
-use crate::decoder::DecoderSpec;
 use crate::exit::bad_input;
-use crate::figures::{Figures, cell};
 use crate::prompt::Prompt;
-use crate::run::Run;
 use crate::session::Session;
 use crate::source::ModelRef;
 use crate::table::Table;
@@ -68,13 +64,17 @@ const TASKS: [Task; 2] = [
 /// The models of a task: how each is called, and its adapter.
 pub(super) type Models = Vec<(&'static str, Option<PathBuf>)>;
 
+/// Whether the user brought a model or an adapter.
+fn is_own(arguments: &DemoArgs) -> bool {
+    arguments.model.model != ModelRef::Default || !arguments.model.adapter.is_empty()
+}
+
 /// The tasks whose adapters are there. None for another model than the default one, or one
 /// with an adapter of the user's, if the folder was not named.
 pub(super) fn tasks(arguments: &DemoArgs) -> anyhow::Result<Vec<(&'static Task, Models)>> {
-    let own = arguments.model.model != ModelRef::Default || !arguments.model.adapter.is_empty();
     let folder = match &arguments.adapters {
         Some(folder) => folder.as_path(),
-        None if own => return Ok(Vec::new()),
+        None if is_own(arguments) => return Ok(Vec::new()),
         None => Path::new(FOLDER),
     };
     let adapter = |task: &Task, kind: &str| folder.join(format!("{}-{kind}", task.name));
@@ -108,17 +108,19 @@ pub(super) fn show(
     base: &mut Session,
     out: &mut dyn Write,
 ) -> anyhow::Result<(usize, usize)> {
-    if tasks.is_empty() && arguments.model.model == ModelRef::Default {
+    if tasks.is_empty() && !is_own(arguments) {
         writeln!(
             out,
             "\nTrained models: none in {FOLDER}/. Run this in a checkout of the repository, or \
              name the folder with --adapters."
         )?;
     }
+    let decoders = arguments.decoders();
+    let [a, b, c, d, e, f, g] = COLUMNS;
     let (mut answered, mut wrong) = (0, 0);
     for (task, models) in tasks {
         writeln!(out, "\n{BOLD}{}{BOLD:#}: {}", task.name, task.questions[0])?;
-        let mut table = heading();
+        let mut table = Table::new(3, ["model", "weights", a, b, c, d, e, f, g]);
         for (kind, adapter) in models {
             let mut own;
             let session = match adapter {
@@ -129,10 +131,18 @@ pub(super) fn show(
                     &mut own
                 }
             };
-            let rounds = answers(task, session, arguments)?;
+            let mut rounds = Vec::new();
+            for (turn, question) in task.questions.iter().enumerate() {
+                rounds.push(arguments.ask(session, &(task.prompt)(question), turn)?);
+            }
             writeln!(out, "{DIM}{kind}:{DIM:#} {}", painted(session, &rounds[0][1]).trim_end())?;
             out.flush()?;
-            lines(&mut table, kind, session, &arguments.decoders(), &rounds);
+            for d in 0..decoders.len() {
+                let (kind, weights) =
+                    if d == 0 { (*kind, session.weights()) } else { ("", String::new()) };
+                let cells = figures(&decoders, d, &rounds);
+                table.row([kind.to_owned(), weights].into_iter().chain(cells));
+            }
             answered += rounds.len();
             wrong += different(&rounds);
         }
@@ -140,66 +150,6 @@ pub(super) fn show(
         out.flush()?;
     }
     Ok((answered, wrong))
-}
-
-/// All questions of a task, answered by both decoders.
-fn answers(
-    task: &Task,
-    session: &mut Session,
-    arguments: &DemoArgs,
-) -> anyhow::Result<Vec<Vec<Run>>> {
-    let decoders = arguments.decoders();
-    let mut rounds = Vec::new();
-    for (turn, question) in task.questions.iter().enumerate() {
-        let request = session.request(&(task.prompt)(question), Some(arguments.max_new_tokens))?;
-        let lm = &mut session.model.lm;
-        rounds.push(compete(lm, &decoders, arguments.seed, &request, turn)?);
-    }
-    Ok(rounds)
-}
-
-fn heading() -> Table {
-    let heading = [
-        "model",
-        "weights",
-        "decoder",
-        "tokens",
-        "forwards",
-        "mean acceptance length",
-        "tokens/s",
-        "identical",
-        "speed-up",
-    ];
-    Table::new(3, heading)
-}
-
-/// The two lines of a model, all questions pooled.
-fn lines(
-    table: &mut Table,
-    kind: &str,
-    session: &Session,
-    decoders: &[DecoderSpec],
-    rounds: &[Vec<Run>],
-) {
-    let ar = Figures::of(rounds.iter().map(|round| &round[0])).tokens_per_second;
-    for (d, decoder) in decoders.iter().enumerate() {
-        let figures = Figures::of(rounds.iter().map(|round| &round[d]));
-        let speedup = figures.tokens_per_second.zip(ar).map(|(ours, ars)| ours / ars);
-        let same = if rounds.iter().all(|round| identical(round)) { "yes" } else { "NO" };
-        let first = |text: String| if d == 0 { text } else { String::new() };
-        let second = |text: String| if d == 0 { String::new() } else { text };
-        table.row([
-            first(kind.to_owned()),
-            first(session.weights()),
-            decoder.to_string(),
-            figures.tokens.to_string(),
-            figures.forwards.to_string(),
-            cell(figures.mean_acceptance_length, 2),
-            cell(figures.tokens_per_second, 1),
-            second(same.to_owned()),
-            second(cell(speedup, 2)),
-        ]);
-    }
 }
 
 #[cfg(test)]

@@ -150,6 +150,9 @@ pub(crate) fn export(
     Ok(Trained::Adapter(folder))
 }
 
+/// Where an evaluation writes what was trained, in the output folder.
+const EVALUATED: &str = ".eval";
+
 /// Held-out prompts that are answered at every evaluation.
 pub(crate) struct Prompts {
     pub(crate) prompts: Vec<Vec<Token>>,
@@ -169,8 +172,13 @@ pub(crate) fn measure(
         if prompts.prompts.is_empty() {
             return Ok(None);
         }
-        // Beside the checkpoints: a whole model may be too much for the folder of temporary files.
-        let folder = tempfile::Builder::new().prefix(".eval-").tempdir_in(&config.output_dir)?;
+        // Beside the checkpoints: a whole model may be too much for the folder of temporary
+        // files. Always the same name, so that what a killed run left is taken away.
+        let out = Path::new(&config.output_dir);
+        if out.join(EVALUATED).exists() {
+            std::fs::remove_dir_all(out.join(EVALUATED))?;
+        }
+        let folder = tempfile::Builder::new().prefix(EVALUATED).rand_bytes(0).tempdir_in(out)?;
         let of = (&*session.model.path, &*session.name);
         let mut model = match export(learner, config, of, folder.path(), FloatType::F32)? {
             Trained::Adapter(adapter) => {
