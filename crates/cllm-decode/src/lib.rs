@@ -63,6 +63,7 @@ pub mod request;
 pub mod sequence;
 pub mod stream;
 pub mod trajectory;
+pub mod window;
 
 pub use batch::{AdapterId, Batch, Row, Want};
 pub use decoder::{Decoder, Verdict};
