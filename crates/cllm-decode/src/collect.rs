@@ -62,8 +62,8 @@ pub struct Settings {
     pub prompts: usize,
 }
 
-/// A prompt to collect for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A prompt to collect for. Answers are greedy, whatever the request says of sampling.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Names it to the [`Sink`], and varies the first guesses from prompt to prompt.
     pub id: u64,

@@ -26,6 +26,7 @@ mod prompt;
 mod run;
 mod session;
 mod source;
+mod stopwatch;
 mod table;
 mod task;
 mod trace;
