@@ -48,8 +48,11 @@
 //! ```
 
 pub mod ar;
+pub mod auto;
 pub mod batch;
+mod chain;
 pub mod collect;
+pub mod cost;
 pub mod counter;
 pub mod decoder;
 pub mod draft;
@@ -57,8 +60,13 @@ pub mod fake;
 pub mod fixed_point;
 pub mod jacobi;
 pub mod lm;
+mod lookup;
 pub mod naive;
 pub mod observe;
+pub mod oracle;
+pub mod pool;
+pub mod prompt_lookup;
+pub mod recycle;
 pub mod request;
 pub mod sampling;
 pub mod sequence;
@@ -66,12 +74,17 @@ pub mod stream;
 pub mod trajectory;
 pub mod window;
 
+pub use auto::Auto;
 pub use batch::{AdapterId, Batch, Row, Want};
+pub use cost::CostModel;
 pub use decoder::{Decoder, Verdict};
 pub use draft::Draft;
 pub use jacobi::Jacobi;
 pub use lm::{CausalLm, KvCache, LmError, Output, Token};
 pub use observe::{Iteration, Observer, Phase, RecordedIteration, Recorder};
+pub use oracle::Oracle;
+pub use prompt_lookup::PromptLookup;
+pub use recycle::JacobiPool;
 pub use request::{Answer, Finish, Request, Stats};
 pub use sampling::{Sampling, TokenLogprobs};
 pub use sequence::Sequence;

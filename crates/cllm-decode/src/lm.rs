@@ -182,6 +182,9 @@ pub enum LmError {
     /// A decoder was asked for blocks of no token.
     #[error("block length 0: expected at least 1")]
     EmptyBlock,
+    /// Times of forwards that cannot be.
+    #[error("times of forwards: expected ascending rows from 1, each with a time above 0")]
+    BadCosts,
     /// A setting of [`Sampling`](crate::Sampling) is out of range.
     #[error("{0}")]
     BadSampling(String),
