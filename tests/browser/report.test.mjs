@@ -69,7 +69,7 @@ test("every kind of data has its section, and a link to it", async () => {
   assert.deepEqual(sections, ["trajectory", "race", "analysis", "eval", "bench", "training"]);
   assert.equal(await page.locator("nav a").count(), sections.length);
   assert.ok(await page.locator("#analysis svg").count() >= 5);
-  assert.ok(await page.locator("#collocations tbody tr").count() > 0);
+  assert.ok(await page.locator("#analysis .collocations tbody tr").count() > 0);
   assert.equal(await page.locator("#eval tbody").first().locator("tr").count(), 2);
 });
 

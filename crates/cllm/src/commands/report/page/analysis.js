@@ -2,7 +2,8 @@
 
 const share = (part, whole) => (whole > 0 ? part / whole : null);
 
-function analysisSection(analysis) {
+function analysisSection({ name, document: analysis }, index) {
+  const id = index === 0 ? "analysis" : `analysis-${index + 1}`;
   const models = analysis.models;
   const names = models.map((model) => model.name);
   const figures = table("Figures of each model", ["*", "answers", "tokens", "forwards", "acceptance", "of ended", "tokens/s", "fast-forwarded", "stationary", "EOS", "repetition", "iterations a block"],
@@ -30,8 +31,8 @@ function analysisSection(analysis) {
   const phenomena = bars({ title: "Fast-forwarded and stationary tokens", xLabel: "", yLabel: "share of tokens", groups: ["fast-forwarded", "stationary"], digits: 3,
     series: models.map((model) => ({ name: model.name, values: [share(model.fast_forwarded_tokens, model.figures.tokens), share(model.stationary_tokens, model.figures.tokens)] })) });
 
-  return h("section", { id: "analysis", "aria-labelledby": "analysis-title" },
-    h("h2", { id: "analysis-title" }, "Analysis"),
+  return h("section", { id, "aria-labelledby": `${id}-title` },
+    h("h2", { id: `${id}-title` }, index === 0 ? "Analysis" : `Analysis: ${name}`),
     h("p", { class: "note" }, `Of ${names.join(", ")}. Fast-forwarded: settled by a forward beside the guaranteed token. Stationary: came out right while a token before it was wrong, and stayed right.`),
     figures, h("div", { class: "charts" }, phenomena, histogram, depth, position, settle, blocks), collocations(analysis));
 }
@@ -39,6 +40,7 @@ function analysisSection(analysis) {
 function collocations(analysis) {
   const list = analysis.collocations;
   if (!list || list.length === 0) return null;
+  const against = analysis.baseline;
   const models = [...new Set(list.map((one) => one.model))];
   const kinds = [["phrases", "Phrases"], ["syntax", "Syntax"], ["numbers", "Numbers"]];
   const example = (one) => (one.examples.length === 0 ? "" : h("span", {}, `…${one.examples[0].before}`, h("strong", {}, one.examples[0].text), `${one.examples[0].after}…`));
@@ -46,10 +48,10 @@ function collocations(analysis) {
     const rows = list.filter((one) => one.model === model && one.kind === kind);
     if (rows.length === 0) return null;
     return [h("h3", {}, models.length > 1 ? `${title}: ${model}` : title),
-      table(`${title} of ${model}`, ["*n-gram", "tokens", "lift", "together", `in ${analysis.baseline}`, "*example"],
-        rows.map((one) => [h("code", {}, visible(one.text)), number(one.tokens.length, 0), number(one.lift, 1), `${one.together} of ${one.occurrences}`, `${one.baseline_together} of ${one.baseline_occurrences}`, example(one)]))];
+      table(`${title} of ${model}`, ["*n-gram", "tokens", "lift", "together", against ? `in ${against}` : "*", "*example"],
+        rows.map((one) => [h("code", {}, visible(one.text)), number(one.tokens.length, 0), number(one.lift, 1), `${one.together} of ${one.occurrences}`, against ? `${one.baseline_together} of ${one.baseline_occurrences}` : "", example(one)]))];
   };
-  return h("div", { id: "collocations" }, h("h3", {}, "Collocations"),
-    h("p", {}, `N-grams that settle whole in one forward, ranked by lift: the rate at which the model does that over ${analysis.baseline}'s rate for the same n-gram, both smoothed. Counts stand beside it.`),
+  return h("div", { class: "collocations" }, h("h3", {}, "Collocations"),
+    h("p", {}, "N-grams that settle whole in one forward", against ? `, ranked by lift: the rate at which the model does that over ${against}'s rate for the same n-gram, both smoothed. Counts stand beside it.` : ", most frequent first."),
     models.map((model) => kinds.map(([kind, title]) => part(model, kind, title))));
 }
