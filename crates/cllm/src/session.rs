@@ -13,9 +13,9 @@ use crate::cli::{DecodeArgs, ModelArgs};
 use crate::exit::bad_input;
 use crate::interrupt::Interruptible;
 use crate::machine::Machine;
+use crate::probed::{Probabilities, Probed};
 use crate::progress::Meter;
 use crate::prompt::Prompt;
-use crate::probed::{Probabilities, Probed};
 use crate::run::{Run, run_watched};
 use crate::source::{self, SourceError, SourceOptions};
 
@@ -158,7 +158,8 @@ impl Session {
         let mut probabilities = Probabilities::default();
         let run = if onlooker.probabilities {
             let mut lm = Probed::new(lm);
-            let run = run_watched(&mut lm, sequence, decoder, seed, request, &mut on_token, &mut watch)?;
+            let run =
+                run_watched(&mut lm, sequence, decoder, seed, request, &mut on_token, &mut watch)?;
             probabilities = lm.into_probabilities();
             run
         } else {

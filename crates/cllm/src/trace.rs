@@ -123,7 +123,8 @@ impl TraceFile {
     /// Puts the file in its place.
     pub(crate) fn finish(self) -> anyhow::Result<()> {
         let Self { path, writer } = self;
-        let file = writer.into_inner().map_err(|e| e.into_error()).with_context(|| failed(&path))?;
+        let file =
+            writer.into_inner().map_err(|e| e.into_error()).with_context(|| failed(&path))?;
         file.persist(&path).map_err(|e| e.error).with_context(|| failed(&path))?;
         Ok(())
     }
@@ -164,11 +165,7 @@ fn lines<'a>(
 }
 
 /// The text of every token that the trace names.
-fn texts(
-    request: &Request,
-    run: &Run,
-    text: &dyn Fn(Token) -> String,
-) -> BTreeMap<Token, String> {
+fn texts(request: &Request, run: &Run, text: &dyn Fn(Token) -> String) -> BTreeMap<Token, String> {
     let forwards = run.forwards.iter().map(|(forward, _)| forward);
     let states = forwards.flat_map(|forward| forward.draft.iter().chain(&forward.output));
     let tokens = request.prompt.iter().chain(&request.stop_tokens).chain(states);

@@ -72,9 +72,8 @@ pub(super) fn rank(
     settings: &Settings,
 ) -> Vec<Collocation> {
     let base = baseline.map(|index| count(&all[index], settings.longest));
-    let ranked = all.iter().enumerate().filter(|(i, named)| {
-        Some(*i) != baseline && !autoregressive(named)
-    });
+    let ranked =
+        all.iter().enumerate().filter(|(i, named)| Some(*i) != baseline && !autoregressive(named));
     ranked.flat_map(|(_, named)| of_model(named, base.as_ref(), settings)).collect()
 }
 
@@ -109,8 +108,10 @@ fn of_model(named: &Named, base: Option<&Counts<'_>>, settings: &Settings) -> Ve
                 break;
             }
             let (answer, at) = count.places[0];
-            let text = named.answers[answer].text(&named.answers[answer].tokens[at..][..gram.len()]);
-            let known = |other: &Collocation| within(&other.tokens, gram) || within(gram, &other.tokens);
+            let text =
+                named.answers[answer].text(&named.answers[answer].tokens[at..][..gram.len()]);
+            let known =
+                |other: &Collocation| within(&other.tokens, gram) || within(gram, &other.tokens);
             if kind(&text) != kind_listed || listed[from..].iter().any(known) {
                 continue;
             }
@@ -194,7 +195,10 @@ mod tests {
         let found = rank(&all, Some(0), &settings);
         assert_eq!(found.len(), 1);
         let one = &found[0];
-        assert_eq!((one.model.as_str(), one.kind, one.text.as_str()), ("cllm", Kind::Numbers, " 21 22"));
+        assert_eq!(
+            (one.model.as_str(), one.kind, one.text.as_str()),
+            ("cllm", Kind::Numbers, " 21 22")
+        );
         assert_eq!((one.together, one.occurrences), (3, 3));
         assert_eq!((one.baseline_together, one.baseline_occurrences), (Some(1), Some(3)));
         assert!((one.lift.unwrap() - (3.5 / 4.0) / (1.5 / 4.0)).abs() < 1e-12);

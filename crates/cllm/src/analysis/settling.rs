@@ -169,7 +169,8 @@ fn to_settle(answers: &[Traced]) -> Vec<Iterations> {
     for answer in answers {
         let mut seen = vec![0; answer.tokens.len()];
         for forward in answer.decode() {
-            let window = forward.start..answer.tokens.len().min(forward.start + forward.output.len());
+            let window =
+                forward.start..answer.tokens.len().min(forward.start + forward.output.len());
             seen[window].iter_mut().for_each(|count| *count += 1);
         }
         // What prefill gave was in no window.
@@ -222,8 +223,11 @@ mod tests {
         assert_eq!((model.fast_forwarded_tokens, model.stationary_tokens), (1, 1));
         let settled = |settled, forwards| Settled { settled, forwards };
         assert_eq!(model.acceptance, [settled(1, 2), settled(2, 1)]);
-        let rank = |rank, forwards, settled| {
-            Rank { rank, forwards, settled, share: settled as f64 / forwards as f64 }
+        let rank = |rank, forwards, settled| Rank {
+            rank,
+            forwards,
+            settled,
+            share: settled as f64 / forwards as f64,
         };
         assert_eq!(model.acceptance_by_rank, [rank(1, 3, 3), rank(2, 2, 1), rank(3, 2, 0)]);
         let iterations = |iterations, tokens| Iterations { iterations, tokens };

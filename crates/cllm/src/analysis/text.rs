@@ -14,7 +14,11 @@ const ROOM: usize = 40;
 impl fmt::Display for Analysis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.figures())?;
-        write!(f, "\n{BOLD}share of forwards that settle so many tokens{BOLD:#}\n{}", self.acceptance())?;
+        write!(
+            f,
+            "\n{BOLD}share of forwards that settle so many tokens{BOLD:#}\n{}",
+            self.acceptance()
+        )?;
         for kind in [Kind::Phrases, Kind::Syntax, Kind::Numbers] {
             if let Some(table) = self.collocations(kind) {
                 let name = format!("{kind:?}").to_lowercase();
@@ -30,8 +34,17 @@ impl Analysis {
         let mut table = Table::new(
             1,
             [
-                "model", "answers", "tokens", "forwards", "accepted", "of ended", "fast-forwarded",
-                "stationary", "iterations/block", "EOS", "repetition",
+                "model",
+                "answers",
+                "tokens",
+                "forwards",
+                "accepted",
+                "of ended",
+                "fast-forwarded",
+                "stationary",
+                "iterations/block",
+                "EOS",
+                "repetition",
             ],
         );
         for model in &self.models {

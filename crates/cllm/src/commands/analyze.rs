@@ -123,9 +123,8 @@ pub(crate) fn run(arguments: &AnalyzeArgs) -> anyhow::Result<()> {
     if let Some(name) = twice(files.iter().map(|file| file.name.as_str())) {
         bad_input!("two models are called `{name}`: expected different names, as in NAME=FILE");
     }
-    let named = files.into_iter().map(|NamedFile { name, path }| {
-        Ok(Named { name, answers: read(&path)? })
-    });
+    let named =
+        files.into_iter().map(|NamedFile { name, path }| Ok(Named { name, answers: read(&path)? }));
     let named = named.collect::<anyhow::Result<Vec<_>>>()?;
     let settings = Settings {
         longest: arguments.longest,

@@ -117,9 +117,8 @@ pub(crate) fn run(arguments: ReportArgs) -> anyhow::Result<()> {
         }
     }
 
-    let named = trace.into_iter().map(|NamedFile { name, path }| {
-        Ok(Named { name, answers: read(&path)? })
-    });
+    let named =
+        trace.into_iter().map(|NamedFile { name, path }| Ok(Named { name, answers: read(&path)? }));
     let named = named.collect::<anyhow::Result<Vec<_>>>()?;
     let mut analyses = documents(&analyze, documents::analysis)?;
     if analyses.is_empty() && !named.is_empty() {

@@ -253,7 +253,8 @@ pub(crate) mod tests {
 
     const HEADER: &str = r#"{"type":"header","format":"cllm-trace","version":1,"model":"m","decoder":"ar","seed":0,"max_new_tokens":9,"stop":[],"stop_tokens":[2],"prompt_tokens":[1]}"#;
     const FORWARD: &str = r#"{"type":"forward","phase":"decode","start":0,"draft":[],"output":[5,2],"settled":2,"rows":2,"ms":1.5}"#;
-    const ANSWER: &str = r#"{"type":"answer","tokens":[5,2],"finish_reason":"stop","figures":FIGURES}"#;
+    const ANSWER: &str =
+        r#"{"type":"answer","tokens":[5,2],"finish_reason":"stop","figures":FIGURES}"#;
 
     fn parse(lines: &[&str]) -> Result<Vec<Traced>, String> {
         let folder = tempfile::tempdir().unwrap();

@@ -132,11 +132,9 @@ fn traced(
         stop: Vec::new(),
         seed: arguments.seed,
     };
-    let onlooker =
-        Onlooker { on_forward: &mut |_, _| {}, probabilities: arguments.probabilities };
+    let onlooker = Onlooker { on_forward: &mut |_, _| {}, probabilities: arguments.probabilities };
     let mut text = session.new_text();
-    let reply =
-        session.reply_watched(&mut text, &settings, request, &mut |_| Ok(()), onlooker)?;
+    let reply = session.reply_watched(&mut text, &settings, request, &mut |_| Ok(()), onlooker)?;
     if reply.interrupted {
         return Err(Interrupted.into());
     }

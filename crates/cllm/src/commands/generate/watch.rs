@@ -115,7 +115,8 @@ impl<W: Write> Watch<W> {
             }
             picture += &line.painted();
         }
-        self.tail.drain(..lines[..done].iter().map(|line| line.taken).sum());
+        let left: usize = lines[..done].iter().map(|line| line.taken).sum();
+        self.tail.drain(..left);
         self.live = shown - done;
         self.out.write_all(picture.as_bytes())?;
         self.out.flush()
@@ -151,13 +152,19 @@ fn layout(text: impl Iterator<Item = (char, Style)>, width: usize) -> Vec<Line> 
     let mut column = 0;
     for (c, style) in text {
         if c == '\n' {
-            lines[0..].last_mut().expect("never empty").taken += 1;
+            lines.last_mut().expect("never empty").taken += 1;
             lines.push(Line::default());
             column = 0;
             continue;
         }
         // What would move the cursor is shown as a sign: a guess may be anything.
-        let c = if c == '\t' { ' ' } else if c.is_control() { '·' } else { c };
+        let c = if c == '\t' {
+            ' '
+        } else if c.is_control() {
+            '·'
+        } else {
+            c
+        };
         let columns = if c >= '\u{1100}' && !('\u{2000}'..'\u{2e80}').contains(&c) { 2 } else { 1 };
         if column + columns > width {
             lines.push(Line::default());

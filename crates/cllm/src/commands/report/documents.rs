@@ -47,7 +47,11 @@ pub(super) fn eval(value: &Value) -> Result<(), String> {
         && value["settings"].is_object()
         && value["results"]["scores"].is_object()
         && value["results"]["examples"].is_u64();
-    if has { Ok(()) } else { Err("expected the output of `cllm eval`, found something else".into()) }
+    if has {
+        Ok(())
+    } else {
+        Err("expected the output of `cllm eval`, found something else".into())
+    }
 }
 
 /// The output of a benchmark.
@@ -104,7 +108,8 @@ mod tests {
     #[test]
     fn documents_of_another_kind_are_refused() {
         let decode = json!({"settings": {}, "results": [{"decoder": "ar"}]});
-        let eval_ = json!({"task": "gsm8k", "settings": {}, "results": {"scores": {}, "examples": 1}});
+        let eval_ =
+            json!({"task": "gsm8k", "settings": {}, "results": {"scores": {}, "examples": 1}});
         assert!(bench(&decode).is_ok() && bench(&eval_).is_err());
         assert!(eval(&eval_).is_ok() && eval(&decode).is_err());
         let error = analysis(&eval_).unwrap_err();
