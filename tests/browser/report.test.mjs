@@ -160,9 +160,9 @@ test("controls, drawings and regions have names", async () => {
   assert.deepEqual(nameless, []);
 });
 
-test("the race runs to its end in real time", async () => {
+test("the race runs to its end", async () => {
   assert.equal(await page.locator(".lane").count(), 3);
-  await page.locator("#race-rate").selectOption("1");
+  await page.locator("#race-rate").selectOption("4");
   await page.locator("#race-play").focus();
   await page.keyboard.press(" ");
   await page.waitForFunction(() => { const time = document.getElementById("race-time"); return Number(time.value) >= Number(time.max) - 1; }, null, { timeout: 20000 });

@@ -27,7 +27,7 @@ function raceSection(traces) {
   const drawing = h("div", {});
   const clock = h("output", { id: "race-clock" });
   const verdict = h("p", { id: "race-verdict" });
-  const rates = [[1, "real time"], [0.5, "half speed"], [0.25, "quarter speed"], [0.1, "tenth of the speed"]];
+  const rates = [[4, "four times as fast"], [1, "real time"], [0.5, "half speed"], [0.25, "quarter speed"], [0.1, "tenth of the speed"]];
   const rate = h("select", { id: "race-rate", "aria-label": "Speed" }, rates.map(([value, text]) => h("option", { value, selected: value === 0.25 }, text)));
   const play = h("button", { type: "button", id: "race-play", onclick: () => (running ? stop() : start()) }, "Start");
   const slider = h("input", { type: "range", min: 0, step: 1, id: "race-time", "aria-label": "Time in milliseconds", oninput: () => { stop(); show(Number(slider.value)); } });
