@@ -97,10 +97,16 @@ fn prompts_become_traces_an_analysis_and_a_page() {
 
     bad(&run(&["report", "--out", "x.html"]), "nothing to report");
     bad(&run(&["report", "--out", "x.html", "--eval", "log.jsonl"]), "the output of `cllm eval`");
-    bad(&run(&["report", "--out", "x.html", "--trace", "log.jsonl"]), "log.jsonl: line 1: not a line");
+    bad(
+        &run(&["report", "--out", "x.html", "--trace", "log.jsonl"]),
+        "log.jsonl: line 1: not a line",
+    );
     bad(&run(&["report", "--out", "x.html", "--trace", "no.jsonl"]), "no.jsonl: ");
     bad(&run(&["analyze"]), "--trace");
-    bad(&run(&["analyze", "--trace", "a=traces/a.jsonl", "--baseline", "x"]), "expected one of `a`");
+    bad(
+        &run(&["analyze", "--trace", "a=traces/a.jsonl", "--baseline", "x"]),
+        "expected one of `a`",
+    );
     assert!(!folder.path().join("x.html").exists());
 }
 

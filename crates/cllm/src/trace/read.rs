@@ -109,8 +109,9 @@ enum Line {
         tokens: Vec<Token>,
         finish_reason: String,
         figures: Figures,
+        /// By id; serde does not turn keys into numbers behind a tag.
         #[serde(default)]
-        texts: BTreeMap<Token, String>,
+        texts: BTreeMap<String, String>,
     },
 }
 
@@ -182,6 +183,11 @@ fn take(line: &[u8], open: &mut Option<Traced>, done: &mut Vec<Traced>) -> Resul
                     tokens.len()
                 ));
             }
+            let number = |(id, text): (String, String)| match id.parse() {
+                Ok(token) => Ok((token, text)),
+                Err(_) => Err(format!("`texts`: expected token ids as keys, found `{id}`")),
+            };
+            let texts = texts.into_iter().map(number).collect::<Result<_, String>>()?;
             done.push(Traced { finish_reason, figures, texts, ..answer });
         }
     }
@@ -286,6 +292,8 @@ pub(crate) mod tests {
         check(&[HEADER, &FORWARD.replace("\"start\":0", "\"start\":3")], "expected `start` 0");
         check(&[HEADER, &FORWARD.replace("\"settled\":2", "\"settled\":3")], "3 of 2 outputs");
         check(&[HEADER, FORWARD, &ANSWER.replace("[5,2]", "[5]")], "are not the 1 of the answer");
+        let texts = ANSWER.replace("FIGURES", "FIGURES,\"texts\":{\"x\":\"\"}");
+        check(&[HEADER, FORWARD, &texts], "token ids as keys, found `x`");
         check(&[HEADER, &FORWARD.replace("1.5", "-1")], "`ms` goes back");
         check(&[HEADER, &FORWARD.replace("1.5", "1.5,\"probabilities\":[1]")], "a probability for");
     }

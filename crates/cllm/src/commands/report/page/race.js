@@ -56,14 +56,13 @@ function raceSection(traces) {
   }
 
   function outcome() {
-    const slow = lanes.reduce((a, b) => (b.end > a.end ? b : a)), fast = lanes.reduce((a, b) => (b.end < a.end ? b : a));
     const speed = (lane) => lane.answer.figures.tokens_per_second;
-    const same = lanes.every((lane) => lane.answer.tokens.join() === lanes[0].answer.tokens.join());
+    const places = [...lanes].sort((a, b) => a.end - b.end).map((lane) => `${lane.name} after ${number(lane.end, 0)} ms (${number(speed(lane), 1)} tokens/s)`);
+    const ar = lanes.find((lane) => lane.answer.decoder === "ar");
+    const same = (lane) => ar && lane !== ar && lane.answer.tokens.join() === ar.answer.tokens.join();
+    const against = lanes.filter(same).map((lane) => ` ${lane.name} has the tokens of ${ar.name}, at ${number(speed(lane) / speed(ar), 2)} times its speed.`);
     const probed = lanes.some((lane) => lane.answer.forwards.some((forward) => forward.probabilities));
-    return `${fast.name} is done after ${number(fast.end, 0)} ms, ${slow.name} after ${number(slow.end, 0)} ms`
-      + (speed(fast) && speed(slow) ? `: ${number(speed(fast), 1)} against ${number(speed(slow), 1)} tokens/s, ${number(speed(fast) / speed(slow), 2)} times. ` : ". ")
-      + (same ? "The answers are the same, token for token." : "The answers differ: these are different models.")
-      + (probed ? " Some traces carry probabilities, which makes forwards slower." : "");
+    return `Done: ${places.join(", ")}.${against.join("")}${probed ? " Traces with probabilities are slower than the decoder is." : ""}`;
   }
 
   function show(ms) {
