@@ -234,7 +234,7 @@ mod tests {
         let asked = Asked { model: "fake", decoder: "jacobi:4", seed: 0, stop: &stop };
         let probabilities = lm.into_probabilities();
         let mut file = TraceFile::create(&path).unwrap();
-        let text = |token| format!("<{token}>");
+        let text = |token: Token| format!("<{token}>");
         for _ in 0..2 {
             file.lines(lines(asked, &request, &run, &probabilities, &text)).unwrap();
         }

@@ -64,7 +64,6 @@ fn prompts_become_traces_an_analysis_and_a_page() {
     assert_eq!(analysis["baseline"], "a");
     assert_eq!(analysis["models"][1]["name"], "b");
     assert_eq!(analysis["models"][0]["answers"], 2);
-    assert_eq!(analysis["models"][0]["figures"], analysis["models"][0]["figures"]);
     for file in ["a.jsonl", "a-ar.jsonl", "b.jsonl", "b-ar.jsonl"] {
         assert!(folder.path().join("traces").join(file).exists(), "{file}");
     }
@@ -73,7 +72,7 @@ fn prompts_become_traces_an_analysis_and_a_page() {
     // The same counts from the traces alone.
     let traces = ["analyze", "--trace", "a=traces/a.jsonl", "--trace", "b=traces/b.jsonl"];
     let again = good(&run(&[&traces[..], &["--json", "--min-count", "1"]].concat()));
-    assert_eq!(serde_json::from_str::<Value>(&again).unwrap(), analysis);
+    assert_eq!(again, made);
     let text = good(&run(&traces));
     assert!(text.contains("fast-forwarded"), "{text}");
     fs::write(folder.path().join("analysis.json"), &made).unwrap();
@@ -89,7 +88,8 @@ fn prompts_become_traces_an_analysis_and_a_page() {
     let data: Value = serde_json::from_str(data).unwrap();
     assert_eq!(data["traces"][1]["name"], "a");
     assert_eq!(data["traces"][1]["answers"].as_array().unwrap().len(), 2);
-    assert_eq!(data["analyses"][0]["document"], analysis);
+    let acceptance = |analysis: &Value| analysis["models"][0]["acceptance"].clone();
+    assert_eq!(acceptance(&data["analyses"][0]["document"]), acceptance(&analysis));
     assert_eq!(data["trainings"][0]["records"][0]["loss"], 2.5);
     let forward = &data["traces"][1]["answers"][0]["forwards"][1];
     let outputs = forward["output"].as_array().unwrap().len();
