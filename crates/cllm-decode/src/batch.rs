@@ -102,6 +102,12 @@ impl Batch {
         self.rows[i].prefix + self.peers(i).iter().map(Range::len).sum::<usize>() + 1
     }
 
+    /// Has the rows of `rows` that ask for the argmax ask for all logits.
+    pub fn ask_for_logits(&mut self, rows: Range<usize>) {
+        let asked = self.rows[rows].iter_mut().filter(|row| row.want == Want::Argmax);
+        asked.for_each(|row| row.want = Want::Logits);
+    }
+
     /// Adds a row that sees `peers` (ranges of earlier row indices) and returns its index.
     pub fn push(&mut self, row: Row, peers: &[Range<usize>]) -> usize {
         self.rows.push(row);

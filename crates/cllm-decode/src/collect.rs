@@ -25,16 +25,33 @@
 
 use crate::batch::{Batch, Want};
 use crate::counter;
+use crate::decoder::{Decoder, Verdict};
 use crate::draft::Draft;
+use crate::jacobi::Jacobi;
 use crate::lm::{CausalLm, KvCache, LmError, Output, Token};
 use crate::request::{Finish, Growing, Request};
-use crate::trajectory::Trajectory;
+use crate::trajectory::{Measures, Trajectory};
+use crate::window::Windows;
 
-/// How trajectories are collected. Only `block`, `draft` and `seed` change them.
+/// Which states are collected.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum States {
+    /// Those of the answer's blocks, each from its first guess to its fixed point.
+    #[default]
+    Blocks,
+    /// Those of the window of n rows that slides along the answer as [`Jacobi`] decodes it:
+    /// see [`window`](crate::window). A given answer is not decoded: it has blocks.
+    Window,
+}
+
+/// How trajectories are collected. Only `block`, `states`, `draft` and `seed` change them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
-    /// n, the length of a block; the last one of an answer may be shorter.
+    /// n, the length of a block, of which the last one of an answer may be shorter; or the
+    /// rows of the window.
     pub block: usize,
+    /// Which states.
+    pub states: States,
     /// Where the first guesses come from.
     pub draft: Draft,
     /// Seed of the first guesses.
@@ -45,8 +62,8 @@ pub struct Settings {
     pub prompts: usize,
 }
 
-/// A prompt to collect for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A prompt to collect for. Answers are greedy, whatever the request says of sampling.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Names it to the [`Sink`], and varies the first guesses from prompt to prompt.
     pub id: u64,
@@ -56,17 +73,19 @@ pub struct Job {
     pub given: Option<Vec<Token>>,
 }
 
-/// An answer with the trajectories of its blocks, in order.
+/// An answer with the trajectories of its blocks or windows, in order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collected {
     /// The [`Job::id`].
     pub id: u64,
     /// The prompt.
     pub prompt: Vec<Token>,
-    /// The answer; joined, the fixed points of the trajectories.
+    /// The answer; joined, the fixed points of its blocks.
     pub answer: Vec<Token>,
-    /// One trajectory a block.
+    /// One trajectory a block; or one, of one state, for each window with a wrong guess.
     pub trajectories: Vec<Trajectory>,
+    /// What they say about decoding.
+    pub measures: Measures,
 }
 
 /// Where results go.
@@ -98,6 +117,14 @@ pub struct Cost {
 /// The seed of a prompt's first guesses.
 pub(crate) fn job_seed(settings: &Settings, id: u64) -> u64 {
     counter::hash(settings.seed, id)
+}
+
+/// The trajectories of an answer's blocks with their measures.
+pub(crate) fn of_blocks(blocks: impl Iterator<Item = Trajectory>) -> (Vec<Trajectory>, Measures) {
+    let trajectories: Vec<_> = blocks.collect();
+    let mut measures = Measures::default();
+    trajectories.iter().for_each(|trajectory| measures.add(&trajectory.measures()));
+    (trajectories, measures)
 }
 
 /// The first state of the `len` unknowns after `text`.
@@ -168,11 +195,13 @@ struct Active<C> {
 #[derive(Debug)]
 enum Stage {
     /// The answer grows.
-    Answering { answer: Growing, stop_tokens: Vec<Token> },
+    Answering { answer: Growing, stop_tokens: Vec<Token>, windows: Option<Windows> },
     /// A given answer is read into the cache.
     Reading,
     /// Its blocks iterate.
     Iterating(Vec<Block>),
+    /// Its windows are known.
+    Done(Vec<Trajectory>, Measures),
     /// Turned down by the sink.
     Dropped,
 }
@@ -184,7 +213,7 @@ impl<C: KvCache> Active<C> {
             Stage::Answering { .. } => self.text.len() - self.cache.len(),
             // What the last token leads to is not part of the answer.
             Stage::Reading => self.text.len().saturating_sub(self.cache.len() + 1),
-            Stage::Iterating(_) | Stage::Dropped => 0,
+            Stage::Iterating(_) | Stage::Done(..) | Stage::Dropped => 0,
         }
     }
 
@@ -192,7 +221,7 @@ impl<C: KvCache> Active<C> {
         match &self.stage {
             Stage::Answering { .. } | Stage::Reading => false,
             Stage::Iterating(blocks) => blocks.iter().all(|block| block.rows().is_empty()),
-            Stage::Dropped => true,
+            Stage::Done(..) | Stage::Dropped => true,
         }
     }
 
@@ -201,6 +230,11 @@ impl<C: KvCache> Active<C> {
         let (_, answer) = self.text.split_at(self.prompt_len);
         if !sink.answered(self.id, answer, finish) {
             self.stage = Stage::Dropped;
+            return;
+        }
+        if let Stage::Answering { windows: Some(windows), .. } = &self.stage {
+            let (trajectories, measures) = windows.trajectories(answer);
+            self.stage = Stage::Done(trajectories, measures);
             return;
         }
         let blocks = answer.chunks(settings.block).enumerate().map(|(b, fixed)| {
@@ -217,6 +251,8 @@ impl<C: KvCache> Active<C> {
 enum Use {
     /// `rows` tokens of its unread text.
     Read { active: usize, rows: usize },
+    /// A window after its text.
+    Extend { active: usize, rows: usize },
     /// An iteration of a block.
     Iterate { active: usize, block: usize },
 }
@@ -274,7 +310,7 @@ impl<C: KvCache> Collector<C> {
         let Request { prompt: mut text, stop_tokens, .. } = request;
         let prompt_len = text.len();
         let stage = match given {
-            None => Stage::Answering { answer, stop_tokens },
+            None => Stage::Answering { answer, stop_tokens, windows: self.windows(id)? },
             Some(given) => {
                 let (context, vocab) = (lm.context_length(), lm.vocab_size());
                 if let Some(&token) = given.iter().find(|&&token| token as usize >= vocab) {
@@ -292,6 +328,18 @@ impl<C: KvCache> Collector<C> {
         let seed = job_seed(&self.settings, id);
         self.active.push(Active { id, seed, cache, text, prompt_len, stage });
         Ok(())
+    }
+
+    /// What the answer to `id` is decoded with, if the windows are wanted.
+    fn windows(&self, id: u64) -> Result<Option<Windows>, LmError> {
+        let Settings { block, states, draft, .. } = self.settings;
+        match states {
+            States::Blocks => Ok(None),
+            States::Window => {
+                let decoder = Jacobi::new(block, draft, job_seed(&self.settings, id))?;
+                Ok(Some(Windows::new(decoder)))
+            }
+        }
     }
 
     /// Runs one forward and hands what is done to `sink`.
@@ -318,16 +366,31 @@ impl<C: KvCache> Collector<C> {
         Ok(())
     }
 
-    /// Fills the batch: answers first, as all else waits for them, one row each; then
+    /// Fills the batch: answers first, as all else waits for them, one row each or a window; then
     /// prompts, so that answers never run short of company; then blocks, the oldest first.
     fn fill(&mut self) -> Vec<Use> {
         self.batch.clear();
         let limit = self.settings.rows.max(1);
         let mut uses = Vec::new();
         for decoding in [true, false] {
-            for (index, active) in self.active.iter().enumerate() {
+            for (index, active) in self.active.iter_mut().enumerate() {
                 let unread = active.unread();
-                let rows = unread.min(limit - self.batch.len());
+                if let (true, 1, Stage::Answering { answer, windows: Some(windows), .. }) =
+                    (decoding, unread, &mut active.stage)
+                    && !answer.tokens.is_empty()
+                {
+                    // A window wider than the limit travels alone.
+                    let first = self.batch.len();
+                    if first == 0 || first + windows.decoder.n() <= limit {
+                        let room = answer.room();
+                        windows.decoder.propose(&active.text, room, index, &mut self.batch);
+                        let rows = self.batch.len() - first;
+                        uses.push(Use::Extend { active: index, rows });
+                        self.cost.answer_rows += rows;
+                    }
+                    continue;
+                }
+                let rows = unread.min(limit.saturating_sub(self.batch.len()));
                 if rows == 0 || (unread == 1) != decoding {
                     continue;
                 }
@@ -369,12 +432,26 @@ impl<C: KvCache> Collector<C> {
                     let active = &mut self.active[active];
                     let asked = active.unread() == rows;
                     active.cache.keep(&(0..rows).collect::<Vec<_>>());
-                    if let (true, Stage::Answering { answer, stop_tokens }) =
+                    if let (true, Stage::Answering { answer, stop_tokens, .. }) =
                         (asked, &mut active.stage)
                     {
                         let token = self.output.argmax(row + rows - 1);
                         answer.settle(&[token], stop_tokens, &mut ());
                         active.text.push(token);
+                    }
+                    row += rows;
+                }
+                Use::Extend { active, rows } => {
+                    let Active { cache, text, stage, .. } = &mut self.active[active];
+                    if let Stage::Answering { answer, stop_tokens, windows: Some(windows) } = stage
+                    {
+                        let (start, Windows { decoder, seen }) = (answer.tokens.len(), windows);
+                        let Verdict { settled, keep, draft, .. } =
+                            decoder.absorb(row, &self.batch, &self.output);
+                        let count = answer.settle(settled, stop_tokens, &mut ());
+                        text.extend_from_slice(&settled[..count]);
+                        cache.keep(&keep[..count]);
+                        seen.push((start, draft.to_vec()));
                     }
                     row += rows;
                 }
@@ -412,11 +489,13 @@ impl<C: KvCache> Collector<C> {
             }
             let Active { id, cache, mut text, prompt_len, stage, .. } = self.active.remove(at);
             self.spare.push(cache);
-            if let Stage::Iterating(blocks) = stage {
-                let answer = text.split_off(prompt_len);
-                let trajectories = blocks.into_iter().map(|block| block.trajectory).collect();
-                sink.collected(Collected { id, prompt: text, answer, trajectories });
-            }
+            let (trajectories, measures) = match stage {
+                Stage::Iterating(blocks) => of_blocks(blocks.into_iter().map(|b| b.trajectory)),
+                Stage::Done(trajectories, measures) => (trajectories, measures),
+                _ => continue,
+            };
+            let answer = text.split_off(prompt_len);
+            sink.collected(Collected { id, prompt: text, answer, trajectories, measures });
         }
     }
 }

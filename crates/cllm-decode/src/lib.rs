@@ -31,7 +31,7 @@
 //!
 //! # fn main() -> Result<(), cllm_decode::LmError> {
 //! let mut lm = Fake::new(Kind::Copy(4), 10, 100);
-//! let request = Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, stop_tokens: vec![] };
+//! let request = Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, stop_tokens: vec![], ..Request::default() };
 //!
 //! let mut sequence = Sequence::new(lm.new_cache());
 //! let slow = ar::generate(&mut lm, &mut sequence, &request, &mut (), DEFAULT_PREFILL_CHUNK)?;
@@ -60,9 +60,11 @@ pub mod lm;
 pub mod naive;
 pub mod observe;
 pub mod request;
+pub mod sampling;
 pub mod sequence;
 pub mod stream;
 pub mod trajectory;
+pub mod window;
 
 pub use batch::{AdapterId, Batch, Row, Want};
 pub use decoder::{Decoder, Verdict};
@@ -71,5 +73,6 @@ pub use jacobi::Jacobi;
 pub use lm::{CausalLm, KvCache, LmError, Output, Token};
 pub use observe::{Iteration, Observer, Phase, RecordedIteration, Recorder};
 pub use request::{Answer, Finish, Request, Stats};
+pub use sampling::{Sampling, TokenLogprobs};
 pub use sequence::Sequence;
 pub use stream::{DEFAULT_PREFILL_CHUNK, Driver, Stream};

@@ -182,6 +182,9 @@ pub enum LmError {
     /// A decoder was asked for blocks of no token.
     #[error("block length 0: expected at least 1")]
     EmptyBlock,
+    /// A setting of [`Sampling`](crate::Sampling) is out of range.
+    #[error("{0}")]
+    BadSampling(String),
     /// The prompt has no token.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,

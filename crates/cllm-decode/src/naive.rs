@@ -3,14 +3,23 @@
 //! A block starts as a guess after the settled text, all of it is updated by a forward of
 //! n rows until a forward changes nothing, then it is settled text and the next block
 //! starts (Kou et al. 2024). [`collect`](crate::collect) gives the same trajectories from
-//! much wider forwards; this is what it is tested against and measured against. Kinder
-//! than the reference in one thing: settled text stays in the KV cache.
+//! much wider forwards; this is what it is tested against and measured against, with
+//! settled text in a KV cache or, as the reference does it, without one.
 
 use crate::batch::{Batch, Want};
-use crate::collect::{Collected, Job, Settings, first_guess, job_seed};
+use crate::collect::{Collected, Job, Settings, first_guess, job_seed, of_blocks};
 use crate::lm::{CausalLm, KvCache, LmError, Output, Token};
 use crate::request::{Growing, Request};
 use crate::trajectory::Trajectory;
+
+/// What stays in the KV cache from one forward to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Memory {
+    /// Settled text.
+    Text,
+    /// Nothing: every forward reads prompt and answer again (the code of Kou et al. 2024).
+    Nothing,
+}
 
 /// The trajectories of one prompt. A given answer replaces what the model says where the
 /// text so far is the given one.
@@ -21,6 +30,7 @@ pub fn collect<L: CausalLm>(
     lm: &mut L,
     settings: &Settings,
     job: &Job,
+    memory: Memory,
 ) -> Result<Collected, LmError> {
     if settings.block == 0 {
         return Err(LmError::EmptyBlock);
@@ -30,8 +40,10 @@ pub fn collect<L: CausalLm>(
     let (mut cache, mut output) = (lm.new_cache(), Output::new());
     let Request { prompt, stop_tokens, .. } = request;
     let mut text = prompt.clone();
-    forward(lm, &mut cache, &prompt[..prompt.len() - 1], Want::Nothing, &mut output)?;
-    cache.keep(&(0..prompt.len() - 1).collect::<Vec<_>>());
+    if memory == Memory::Text {
+        forward(lm, &mut cache, &prompt[..prompt.len() - 1], Want::Nothing, &mut output)?;
+        cache.keep(&(0..prompt.len() - 1).collect::<Vec<_>>());
+    }
 
     let mut trajectories = Vec::new();
     loop {
@@ -49,9 +61,10 @@ pub fn collect<L: CausalLm>(
         let mut states: Vec<Vec<Token>> = vec![guess];
         loop {
             let state = &states[states.len() - 1];
-            let rows = [&text[text.len() - 1..], &state[..n - 1]].concat();
+            let rows = [&text[cache.len()..], &state[..n - 1]].concat();
             forward(lm, &mut cache, &rows, Want::Argmax, &mut output)?;
-            let mut next: Vec<Token> = (0..n).map(|row| output.argmax(row)).collect();
+            let first = rows.len() - n;
+            let mut next: Vec<Token> = (0..n).map(|i| output.argmax(first + i)).collect();
             if let Some(given) = given {
                 let given = &given[start..];
                 let right = state.iter().zip(given).take_while(|(a, b)| a == b).count();
@@ -62,7 +75,9 @@ pub fn collect<L: CausalLm>(
             }
             states.push(next);
         }
-        cache.keep(&(0..n).collect::<Vec<_>>());
+        if memory == Memory::Text {
+            cache.keep(&(0..n).collect::<Vec<_>>());
+        }
         let mut fixed = states[states.len() - 1].clone();
         if given.is_none() {
             // What stands after a stop token is no part of the answer, nor of a state.
@@ -78,7 +93,8 @@ pub fn collect<L: CausalLm>(
         text.extend(fixed);
     }
     let answer = text.split_off(prompt.len());
-    Ok(Collected { id: *id, prompt: text, answer, trajectories })
+    let (trajectories, measures) = of_blocks(trajectories.into_iter());
+    Ok(Collected { id: *id, prompt: text, answer, trajectories, measures })
 }
 
 /// Rows with `tokens`, each seeing the cache and all before it.

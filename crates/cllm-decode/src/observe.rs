@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use crate::lm::Token;
+use crate::sampling::TokenLogprobs;
 
 /// Whether a forward read the prompt or extended the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,12 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
+    /// The log-probabilities of a settled token, if the request asks for them; after the
+    /// tokens of its forward and before the forward itself.
+    fn logprobs(&mut self, logprobs: &TokenLogprobs) {
+        let _ = logprobs;
+    }
+
     /// A forward has run; comes after its tokens.
     fn iteration(&mut self, iteration: &Iteration<'_>) {
         let _ = iteration;
@@ -57,6 +64,10 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).token(token)
     }
 
+    fn logprobs(&mut self, logprobs: &TokenLogprobs) {
+        (**self).logprobs(logprobs);
+    }
+
     fn iteration(&mut self, iteration: &Iteration<'_>) {
         (**self).iteration(iteration);
     }
@@ -65,6 +76,10 @@ impl<O: Observer + ?Sized> Observer for &mut O {
 impl<O: Observer + ?Sized> Observer for Box<O> {
     fn token(&mut self, token: Token) -> ControlFlow<()> {
         (**self).token(token)
+    }
+
+    fn logprobs(&mut self, logprobs: &TokenLogprobs) {
+        (**self).logprobs(logprobs);
     }
 
     fn iteration(&mut self, iteration: &Iteration<'_>) {

@@ -12,9 +12,10 @@ use std::ops::ControlFlow;
 
 use crate::lm::{CausalLm, LmError, Token};
 use crate::observe::{Observer, Phase};
+use crate::sampling::Sampling;
 
 /// What to decode.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Request {
     /// The tokens to continue; at least one.
     pub prompt: Vec<Token>,
@@ -22,6 +23,8 @@ pub struct Request {
     pub max_new_tokens: usize,
     /// Tokens that end the answer.
     pub stop_tokens: Vec<Token>,
+    /// How each token is chosen; greedily unless told otherwise.
+    pub sampling: Sampling,
 }
 
 /// Why an answer ended.
@@ -126,6 +129,7 @@ impl Growing {
         if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab) {
             return Err(LmError::UnknownToken { token, vocab });
         }
+        request.sampling.check(vocab)?;
         Ok(Self {
             tokens: Vec::new(),
             finish: (request.max_new_tokens == 0).then_some(Finish::MaxNewTokens),

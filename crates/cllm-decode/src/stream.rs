@@ -17,6 +17,7 @@ use crate::decoder::{Decoder, Verdict};
 use crate::lm::{CausalLm, KvCache, LmError, Output, Token};
 use crate::observe::{Iteration, Observer, Phase};
 use crate::request::{Answer, Finish, Growing, Request, Stats};
+use crate::sampling::Sampler;
 use crate::sequence::Sequence;
 
 /// Prompt rows per forward unless told otherwise: enough for the weights' traffic to
@@ -36,6 +37,8 @@ pub struct Stream<S, D, O> {
     text: Vec<Token>,
     prompt_len: usize,
     answer: Growing,
+    /// Chooses its tokens, if the model's argmax is not what is wanted.
+    sampler: Option<Sampler>,
     /// Its rows in the forward under way.
     rows: Range<usize>,
 }
@@ -60,9 +63,20 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
             sequence.borrow_mut().align(&request.prompt);
         }
         decoder.begin();
+        let sampler = Sampler::new(&request.sampling, request.prompt.len());
         let Request { prompt: text, stop_tokens, .. } = request;
-        let prompt_len = text.len();
-        Ok(Self { sequence, decoder, observer, stop_tokens, text, prompt_len, answer, rows: 0..0 })
+        let (prompt_len, rows) = (text.len(), 0..0);
+        Ok(Self {
+            sequence,
+            decoder,
+            observer,
+            stop_tokens,
+            text,
+            prompt_len,
+            answer,
+            sampler,
+            rows,
+        })
     }
 
     /// Why the answer ended, if it has.
@@ -120,6 +134,16 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
             }
         }
         self.rows = first..batch.len();
+        if self.sampler.is_some() {
+            batch.ask_for_logits(self.rows.clone());
+        }
+    }
+
+    /// Chooses the tokens after its rows.
+    fn choose(&mut self, batch: &Batch, output: &mut Output) {
+        if let Some(sampler) = &mut self.sampler {
+            sampler.choose(&self.text, self.rows.clone(), batch, output);
+        }
     }
 
     /// Takes its share of a forward.
@@ -153,6 +177,19 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
             Phase::Decode => &verdict.keep[..settled],
         };
         sequence.keep(keep, self.rows.start, batch);
+        if let Some(sampler) = &self.sampler {
+            // The row that said a token is the one before its own.
+            let last = match phase {
+                Phase::Prefill => &keep[keep.len() - settled..],
+                Phase::Decode => keep,
+            };
+            for (&row, &token) in last.iter().zip(verdict.settled) {
+                let row = self.rows.start + row;
+                if let Some(logprobs) = sampler.logprobs(row, token, output) {
+                    self.observer.logprobs(&logprobs);
+                }
+            }
+        }
         if phase == Phase::Decode {
             self.answer.stats.decode_tokens += settled;
         }
@@ -211,6 +248,7 @@ impl Driver {
             other => other?,
         }
         for stream in streams.iter_mut().filter(|s| !s.rows.is_empty()) {
+            stream.choose(&self.batch, &mut self.output);
             stream.absorb(&self.batch, &self.output);
         }
         Ok(streams.iter().filter(|s| s.finish().is_none()).count())

@@ -3,9 +3,13 @@
 
 mod common;
 
-use cllm_decode::collect::{Collected, Collector, Job, Settings, Sink};
+use cllm_decode::collect::{Collected, Collector, Job, Settings, Sink, States};
 use cllm_decode::fake::{Fake, FakeCache, Kind};
-use cllm_decode::{CausalLm, Draft, Finish, LmError, Request, Sequence, Token, ar, naive};
+use cllm_decode::naive::Memory;
+use cllm_decode::{
+    CausalLm, Draft, Finish, Jacobi, LmError, Phase, Recorder, Request, Sequence, Token, ar,
+    counter, naive, stream,
+};
 use common::kinds;
 use proptest::prelude::*;
 
@@ -43,7 +47,7 @@ prop_compose! {
         stop_tokens in prop::collection::vec(0..vocab, 0..3),
         given in prop::option::weighted(0.3, prop::collection::vec(0..vocab, 0..30)),
     ) -> (Request, Option<Vec<Token>>) {
-        (Request { prompt, max_new_tokens, stop_tokens }, given)
+        (Request { prompt, max_new_tokens, stop_tokens, ..Request::default() }, given)
     }
 }
 
@@ -61,7 +65,7 @@ prop_compose! {
         vocab in Just(vocab as usize),
     ) -> Case {
         let fake = Fake::new(kind, vocab, context);
-        let settings = Settings { block, draft, seed, rows, prompts };
+        let settings = Settings { block, states: States::Blocks, draft, seed, rows, prompts };
         let job = |(id, (request, given))| Job { id: id as u64, request, given };
         Case { fake, settings, jobs: jobs.into_iter().enumerate().map(job).collect(), unwanted }
     }
@@ -96,15 +100,17 @@ proptest! {
         prop_assert_eq!(sink.collected.len(), wanted.len());
         let mut fake = case.fake.clone();
         for (job, collected) in wanted.into_iter().zip(&sink.collected) {
-            let naive = naive::collect(&mut fake, &case.settings, job).unwrap();
-            prop_assert_eq!(collected, &naive);
+            for memory in [Memory::Text, Memory::Nothing] {
+                let naive = naive::collect(&mut fake, &case.settings, job, memory).unwrap();
+                prop_assert_eq!(collected, &naive);
+            }
         }
     }
 
     #[test]
     fn trajectories_are_jacobi_iterations_that_end_with_the_answer(case in cases()) {
         let mut fake = case.fake.clone();
-        for Collected { id, prompt, answer, trajectories } in wide(&case).unwrap().collected {
+        for Collected { id, prompt, answer, trajectories, measures } in wide(&case).unwrap().collected {
             let job = &case.jobs[id as usize];
             match &job.given {
                 Some(given) => prop_assert_eq!(&answer, given),
@@ -118,6 +124,7 @@ proptest! {
             let fixed: Vec<_> =
                 trajectories.iter().flat_map(|t| t.fixed_point().to_vec()).collect();
             prop_assert_eq!(&fixed, &answer);
+            prop_assert_eq!(measures.tokens, answer.len());
             for t in &trajectories {
                 let (y, k) = (t.fixed_point(), t.convergence_iteration());
                 prop_assert!(k <= y.len());
@@ -149,6 +156,49 @@ proptest! {
         }
     }
 
+    /// The states of windows are those that a lone Jacobi decode goes through.
+    #[test]
+    fn windows_are_what_the_decoder_saw(mut case in cases()) {
+        case.settings.states = States::Window;
+        let Settings { block, draft, seed, .. } = case.settings;
+        let mut fake = case.fake.clone();
+        let collected = wide(&case).unwrap().collected;
+        for Collected { id, answer, trajectories, measures, .. } in collected {
+            let job = &case.jobs[id as usize];
+            if job.given.is_some() {
+                continue;
+            }
+            let mut decoder = Jacobi::new(block, draft, counter::hash(seed, id)).unwrap();
+            let (mut recorder, mut sequence) =
+                (Recorder::default(), Sequence::new(fake.new_cache()));
+            let alone = stream::generate(
+                &mut fake, &mut sequence, &mut decoder, &job.request, &mut recorder, 64,
+            ).unwrap();
+            prop_assert_eq!(&answer, &alone.tokens);
+            let mut stored = trajectories.iter();
+            let (mut forwards, mut beyond) = (0, 0);
+            for seen in recorder.iterations.iter().filter(|i| i.phase == Phase::Decode) {
+                forwards += 1;
+                beyond += seen.settled - 1;
+                // The guesses with a row that predicts a token of the answer.
+                let end = answer.len().min(seen.start + seen.draft.len() + 1);
+                let read = end - seen.start - 1;
+                if seen.draft[..read] == answer[seen.start..end - 1] {
+                    continue;
+                }
+                let t = stored.next().unwrap();
+                prop_assert_eq!(t.start(), seen.start);
+                prop_assert_eq!(t.fixed_point(), &answer[seen.start..end]);
+                let states: Vec<_> = t.states().collect();
+                prop_assert_eq!(states.len(), 2);
+                prop_assert_eq!(&states[0][..read], &seen.draft[..read]);
+            }
+            prop_assert!(stored.next().is_none());
+            prop_assert_eq!((measures.forwards, measures.fast_forwarded), (forwards, beyond));
+            prop_assert!(measures.stationary <= answer.len());
+        }
+    }
+
     /// Nothing of what a model would say after a stop token is anywhere.
     #[test]
     fn blocks_end_with_the_stop_token(case in cases()) {
@@ -170,7 +220,8 @@ proptest! {
 
 #[test]
 fn a_failed_forward_and_a_bad_job_are_errors() {
-    let settings = Settings { block: 4, draft: Draft::Context, seed: 0, rows: 64, prompts: 4 };
+    let (states, draft) = (States::Blocks, Draft::Context);
+    let settings = Settings { block: 4, states, draft, seed: 0, rows: 64, prompts: 4 };
     let zero = Settings { block: 0, ..settings };
     assert_eq!(Collector::<FakeCache>::new(zero).unwrap_err(), LmError::EmptyBlock);
     let mut fake = Fake { nan_at: Some(9), ..Fake::new(Kind::Constant(1), 5, 20) };
@@ -179,6 +230,7 @@ fn a_failed_forward_and_a_bad_job_are_errors() {
         prompt: prompt.to_vec(),
         max_new_tokens: 12,
         stop_tokens: vec![],
+        ..Request::default()
     };
     let push = |collector: &mut Collector<FakeCache>, prompt: &[Token], given| {
         collector.push(&fake, Job { id: 0, request: request(prompt), given })

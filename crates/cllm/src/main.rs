@@ -29,6 +29,7 @@ mod prompt;
 mod run;
 mod session;
 mod source;
+mod stopwatch;
 mod table;
 mod task;
 mod trace;

@@ -3,9 +3,10 @@
 //! [`Probed`] stands between a decoder and a model. Wherever a row asks for the argmax it
 //! asks for all logits, which bring the argmax with them, and notes the token's probability
 //! (softmax, temperature 1). The answer stays the same; forwards take longer, so times of
-//! such a run say little about speed.
+//! such a run say little about speed. A token that a sampler chose is not the argmax and has no
+//! probability here.
 
-use cllm_decode::{Batch, CausalLm, LmError, Output, RecordedIteration, Row, Token, Want};
+use cllm_decode::{Batch, CausalLm, LmError, Output, RecordedIteration, Token, Want};
 
 /// For each forward, what its asking rows said and how sure they were, in order.
 #[derive(Debug, Clone, Default)]
@@ -63,11 +64,8 @@ impl<L: CausalLm> CausalLm for Probed<'_, L> {
         caches: &mut [&mut Self::Cache],
         output: &mut Output,
     ) -> Result<(), LmError> {
-        self.batch.clear();
-        for (i, &row) in batch.rows().iter().enumerate() {
-            let want = if row.want == Want::Argmax { Want::Logits } else { row.want };
-            self.batch.push(Row { want, ..row }, batch.peers(i));
-        }
+        self.batch.clone_from(batch);
+        self.batch.ask_for_logits(0..batch.len());
         self.lm.forward(&self.batch, caches, output)?;
         let rows = batch.rows().iter().enumerate().filter(|(_, row)| row.want != Want::Nothing);
         let note = |(i, _)| {

@@ -98,6 +98,27 @@ fn shards_and_resumed_runs_end_with_the_same_bytes() {
     bad(&run("whole", &["--shard", "1"]), "expected less than --num-shards 1");
 }
 
+/// Windows are the states of the decoder, in the same files.
+#[test]
+fn windows_are_collected_and_some_flags_exclude_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.jsonl");
+    let line = |i: usize| format!("{{\"prompt\": \"count {i}\", \"answer\": \"{i}\"}}\n");
+    std::fs::write(&data, (0..9).map(line).collect::<String>()).unwrap();
+    let out = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let run = |name: &str, more: &[&str]| {
+        collect(&data, &[&["--states", "window", "--out", &out(name)], more].concat())
+    };
+    let manifest = good(&run("wide", &[]));
+    good(&run("narrow", &["--prompts-in-flight", "1", "--rows-per-forward", "3"]));
+    assert_eq!(files(Path::new(&out("wide"))), files(Path::new(&out("narrow"))));
+    let counts = &manifest["counts"];
+    assert_eq!(counts["prompts"], 9);
+    assert!(counts["forwards"].as_u64() >= counts["blocks"].as_u64(), "{manifest}");
+    bad(&run("other", &["--use-answers"]), "--use-answers: expected --states blocks");
+    bad(&run("other", &["--augment"]), "--augment: expected --states blocks");
+}
+
 #[test]
 fn both_ways_agree_and_bad_data_is_named() {
     let folder = tempfile::tempdir().unwrap();

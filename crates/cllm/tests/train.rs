@@ -177,6 +177,18 @@ fn a_tiny_model_learns_answers_and_then_settles_them_faster() {
     let (full, half) = (bytes(student), bytes(&next));
     assert!(String::from_utf8_lossy(&half).contains("\"BF16\""));
     assert!(half.len() < full.len() * 2 / 3, "{} bytes against {}", half.len(), full.len());
+
+    // And with the windows its own decoder goes through.
+    let windows = format!("{student}-windows");
+    let fixed = ["collect", "--data", &data, "--out", &windows, "--block", "4"];
+    good(&[&fixed[..], &["--states", "window", "--adapter", &first], &MODEL].concat());
+    let last = format!("{student}-last");
+    let fixed = ["train", "--trajectories", &windows, "--output-dir", &last, "--max-steps", "100"];
+    let this = [&fixed[..], &LEARN, &["--adapter", &first], &MODEL].concat();
+    bad(&[&this[..], &["--noise-history", "noisy"]].concat(), "windows overlap");
+    good(&this);
+    let at_last = answered(&format!("{last}/adapter"), "jacobi:4");
+    assert!(at_last > before.max(1.5), "mean acceptance length {before} before, {at_last} at last");
 }
 
 /// All weights trained, the model is a folder that answers what was taught.

@@ -116,6 +116,28 @@ impl Example {
         Ok(self)
     }
 
+    /// Adds windows of a sliding-window decode as blocks, wherever each starts:
+    /// `[window][state][position]`, the part of the answer it stands for the last state.
+    ///
+    /// # Errors
+    /// States of differing lengths, or a window that is not of the answer.
+    pub fn with_windows(
+        mut self,
+        starts: &[usize],
+        windows: &[Vec<Vec<Token>>],
+    ) -> Result<Self, String> {
+        if starts.len() != windows.len() {
+            return Err(format!("expected {} starts, found {}", windows.len(), starts.len()));
+        }
+        for (w, (&start, states)) in starts.iter().zip(windows).enumerate() {
+            let window = self
+                .block(start, states, &[])
+                .map_err(|what| format!("window {}: {what}", w + 1))?;
+            self.blocks.push(window);
+        }
+        Ok(self)
+    }
+
     /// Adds the data's own answer, its stop token last.
     #[must_use]
     pub fn with_reference(mut self, reference: Vec<Token>) -> Self {
@@ -152,7 +174,8 @@ impl Example {
             return Err("no states".into());
         };
         let len = fixed.len();
-        if len == 0 || self.answer.get(start..start + len) != Some(fixed) {
+        let end = start.checked_add(len);
+        if len == 0 || end.and_then(|end| self.answer.get(start..end)) != Some(fixed) {
             return Err("its last state is not this part of the answer".into());
         }
         if !augmented.is_empty() && augmented.len() != before.len() {

@@ -220,6 +220,31 @@ fn a_noisy_block_is_its_wrong_tail() {
     assert_eq!(scored, [(1, 3), (2, 4), (3, 5), (4, 6), (5, 7)]);
 }
 
+/// The same answer with windows that overlap.
+#[test]
+fn a_window_is_a_block_wherever_it_starts() {
+    let example = || Example::new(vec![1, 2], vec![3, 4, 5, 6, 7]).unwrap();
+    let windows = [vec![vec![4, 8, 6, 7], vec![4, 5, 6, 7]], vec![vec![9, 6, 7], vec![5, 6, 7]]];
+    let packing = Packing { noisy_copies: 1, ..Packing::sft() };
+    let batches = Batches { packing, size: BatchSize::Rows(100), bundle: 1 };
+    let windowed = example().with_windows(&[1, 2], &windows).unwrap();
+    let data = DataSet::new(vec![windowed], batches);
+    let packed = data.pack(&data.epoch(0)[0], 0);
+    assert_eq!(packed.tokens, [1, 2, 3, 4, 5, 6, 8, 6, 9, 6]);
+    assert_eq!(packed.positions, [0, 1, 2, 3, 4, 5, 4, 5, 4, 5]);
+    assert_eq!(packed.segments[2].sees, vec![0..4; 1], "prompt and answer before the wrong guess");
+    let pairs: Vec<_> = packed.rows_scored.iter().map(|t| (t.student, t.teacher)).collect();
+    assert_eq!(pairs, [(6, 4), (7, 5), (8, 4), (9, 5)]);
+
+    let check = |starts: &[usize], part: &str| {
+        let error = example().with_windows(starts, &windows).unwrap_err();
+        assert!(error.contains(part), "{error}");
+    };
+    check(&[1], "expected 2 starts, found 1");
+    check(&[1, 3], "window 2: its last state is not this part of the answer");
+    check(&[usize::MAX, 2], "window 1: its last state");
+}
+
 #[test]
 fn one_schema_travels_once() {
     let schema: Vec<Token> = (0..40).collect();

@@ -1,4 +1,4 @@
-//! A file of trajectories: Parquet, one row a prompt, version 1.
+//! A file of trajectories: Parquet, one row a prompt, version 2.
 //!
 //! | column | type | is |
 //! |---|---|---|
@@ -8,7 +8,10 @@
 //! | `answer` | string | the answer as text |
 //! | `reference` | string, may be null | the data's own answer |
 //! | `trajectories` | list of list of list of u32 | `[block][state][position]`, y* last |
+//! | `starts` | list of u32 | index in the answer of each block's first token |
 //! | `augmented` | the same | see `Trajectory::augmented`; empty unless asked for |
+//!
+//! Version 1 has no `starts`: its blocks follow one another.
 //!
 //! The file's metadata has under `cllm` a JSON document, [`Info`]: the settings it was made
 //! with and its counts. A file is put in place when it is complete and depends on nothing
@@ -37,7 +40,7 @@ use crate::exit::bad_input;
 /// What the metadata says it is.
 pub(crate) const FORMAT: &str = "cllm-trajectories";
 /// Of columns and metadata.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 const KEY: &str = "cllm";
 
 /// What a part says of itself.
@@ -109,8 +112,7 @@ pub(crate) fn write(
     augment: Option<u64>,
 ) -> anyhow::Result<Counts> {
     let mut measures = Measures::default();
-    let trajectories = rows.iter().flat_map(|row| &row.collected.trajectories);
-    trajectories.for_each(|trajectory| measures.add(&trajectory.measures()));
+    rows.iter().for_each(|row| measures.add(&row.collected.measures));
     let counts = Counts {
         prompts: rows.len() + dropped.values().sum::<usize>(),
         kept: rows.len(),
@@ -152,6 +154,7 @@ fn batch(rows: &[Row], augment: Option<u64>) -> anyhow::Result<RecordBatch> {
     let mut record = UInt64Builder::new();
     let mut prompt = ListBuilder::new(UInt32Builder::new());
     let mut answer_tokens = ListBuilder::new(UInt32Builder::new());
+    let mut starts = ListBuilder::new(UInt32Builder::new());
     let (mut answer, mut reference) = (StringBuilder::new(), StringBuilder::new());
     let states = || ListBuilder::new(ListBuilder::new(ListBuilder::new(UInt32Builder::new())));
     let (mut trajectories, mut augmented): (States, States) = (states(), states());
@@ -169,15 +172,18 @@ fn batch(rows: &[Row], augment: Option<u64>) -> anyhow::Result<RecordBatch> {
                 append(augmented.values(), trajectory.augmented(seed));
             }
         }
+        let places = collected.trajectories.iter().map(|t| u32::try_from(t.start()).ok());
+        starts.append_value(places);
         trajectories.append(true);
         augmented.append(true);
     }
-    let columns: [(&str, ArrayRef, bool); 7] = [
+    let columns: [(&str, ArrayRef, bool); 8] = [
         ("record", Arc::new(record.finish()), false),
         ("prompt_tokens", Arc::new(prompt.finish()), false),
         ("answer_tokens", Arc::new(answer_tokens.finish()), false),
         ("answer", Arc::new(answer.finish()), false),
         ("reference", Arc::new(reference.finish()), true),
+        ("starts", Arc::new(starts.finish()), false),
         ("trajectories", Arc::new(trajectories.finish()), false),
         ("augmented", Arc::new(augmented.finish()), false),
     ];
@@ -215,7 +221,7 @@ pub(crate) fn info(path: &Path) -> anyhow::Result<(Info, SerializedFileReader<Fi
         Ok(info) => info,
         Err(error) => bad_input!("{name}: metadata `{KEY}`: {error}"),
     };
-    if info.format != FORMAT || info.version != VERSION {
+    if info.format != FORMAT || !(1..=VERSION).contains(&info.version) {
         bad_input!(
             "{name}: expected {FORMAT} version {VERSION}, found {} version {}",
             info.format,

@@ -21,6 +21,9 @@ pub(crate) struct Row {
     pub(crate) reference: Option<String>,
     /// `[block][state][position]`, y* the last state.
     pub(crate) trajectories: Vec<Vec<Vec<Token>>>,
+    /// Index in the answer of each block's first token; empty in version 1.
+    #[serde(default)]
+    pub(crate) starts: Vec<usize>,
     /// The same without y*; empty where there are none.
     pub(crate) augmented: Vec<Vec<Vec<Token>>>,
 }
@@ -31,6 +34,11 @@ pub(crate) fn settings(folder: &Path) -> anyhow::Result<(Value, bool)> {
     let paths = manifest::parts(folder)?;
     let Some(first) = paths.first() else { bad_input!("{}: no parts", folder.display()) };
     Ok((part::info(first)?.0.settings, manifest.complete))
+}
+
+/// Whether the folder holds the states of sliding windows, not of blocks.
+pub(crate) fn windows(settings: &Value) -> bool {
+    settings.get("states").and_then(Value::as_str) == Some("window")
 }
 
 /// Reads all rows of a folder, in the order of their records.

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
-use cllm_decode::collect::{Collector, Cost, Job, Settings, Sink};
+use cllm_decode::collect::{Collector, Cost, Job, Settings, Sink, States};
 use cllm_decode::{CausalLm, Draft};
 use cllm_model::Model;
 use serde_json::{Value, json};
@@ -59,7 +59,12 @@ pub(crate) struct CollectArgs {
     #[arg(long, env = "CLLM_TEMPLATE", value_name = "TEXT")]
     template: Option<String>,
 
-    /// Length of a block, in tokens.
+    /// States to store: of the answer's blocks, or of the window that `jacobi` slides along
+    /// the answer. Windows cost as much as decoding and are what the decoder meets.
+    #[arg(long, env = "CLLM_STATES", value_enum, default_value = "blocks")]
+    states: Visited,
+
+    /// Length of a block, or rows of the window, in tokens.
     #[arg(long, env = "CLLM_BLOCK", value_name = "N", default_value = "16")]
     block: NonZeroUsize,
 
@@ -126,6 +131,13 @@ pub(crate) struct CollectArgs {
 
     #[command(flatten)]
     model: ModelArgs,
+}
+
+/// Which states are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Visited {
+    Blocks,
+    Window,
 }
 
 /// Which answers are kept.
@@ -237,6 +249,16 @@ fn check(
         }
         _ => {}
     }
+    if arguments.states == Visited::Window {
+        let given = [
+            ("--use-answers", arguments.use_answers),
+            ("--augment", arguments.augment),
+            ("--compare-naive", arguments.compare_naive.is_some()),
+        ];
+        if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given) {
+            bad_input!("{flag}: expected --states blocks, found window");
+        }
+    }
     let needed = arguments.use_answers || *keep == Keep::Correct;
     if let (true, Some(at)) = (needed, records.iter().position(|r| r.answer.is_none())) {
         bad_input!("{}: record {}: no answer", arguments.data.display(), at + 1);
@@ -257,6 +279,7 @@ fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow:
         "context": session.model.lm.context_length(),
         "stop_tokens": session.model.stop_tokens,
         "template": template,
+        "states": if arguments.states == Visited::Window { "window" } else { "blocks" },
         "block": arguments.block,
         "max_new_tokens": arguments.max_new_tokens,
         "draft": arguments.draft.name(),
@@ -277,6 +300,10 @@ fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow:
 fn width(arguments: &CollectArgs) -> Settings {
     Settings {
         block: arguments.block.get(),
+        states: match arguments.states {
+            Visited::Blocks => States::Blocks,
+            Visited::Window => States::Window,
+        },
         draft: arguments.draft,
         seed: arguments.seed,
         rows: arguments.rows_per_forward.get(),

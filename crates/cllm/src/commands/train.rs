@@ -5,10 +5,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use cllm_train::config::NoiseHistory;
 use serde_json::Map;
 
 use super::training::{self, Data, TrainingArgs, examples};
-use crate::collect::manifest;
+use crate::collect::{manifest, rows};
+use crate::exit::bad_input;
 use crate::session::Session;
 use crate::source;
 
@@ -51,6 +53,15 @@ pub(crate) fn run(arguments: &TrainArgs) -> anyhow::Result<()> {
         ("data_sha256".to_owned(), folder_sha256(trajectories)?),
         ("limit".to_owned(), format!("{limit:?}")),
     ]);
+    for folder in std::iter::once(trajectories).chain(&training.eval_data) {
+        if config.noise_history == NoiseHistory::Noisy && rows::windows(&rows::settings(folder)?.0)
+        {
+            bad_input!(
+                "{}: windows overlap: expected `noise_history: clean`, found `noisy`",
+                folder.display()
+            );
+        }
+    }
     let session = Session::load(&training.model)?;
     let collector = match &collected_with[..] {
         [] => &training.model.adapter,

@@ -61,6 +61,7 @@ pub(crate) fn trajectories(
     if !complete {
         note(format_args!("{name}: not complete: training on the parts that are there"));
     }
+    let windows = rows::windows(&settings);
     let mut rows = rows::read(folder)?;
     rows.sort_by_key(|row| row.record);
     rows.truncate(limit.unwrap_or(usize::MAX));
@@ -68,7 +69,10 @@ pub(crate) fn trajectories(
         let bad = |what: String| BadInput(format!("{name}: record {}: {what}", row.record));
         let stop = row.answer_tokens.last().copied();
         let example = Example::new(row.prompt_tokens, row.answer_tokens)
-            .and_then(|example| example.with_trajectories(&row.trajectories, &row.augmented))
+            .and_then(|example| match windows {
+                true => example.with_windows(&row.starts, &row.trajectories),
+                false => example.with_trajectories(&row.trajectories, &row.augmented),
+            })
             .map_err(bad)?;
         let Some(reference) = row.reference else { return Ok(example) };
         // The teacher's answer ends as the data's would: with the stop token.
