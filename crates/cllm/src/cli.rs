@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
 use crate::commands::{
-    bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge, pull, sft,
-    train,
+    analyze, bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge, pull,
+    report, sft, train,
 };
 use crate::decoder::DecoderSpec;
 use crate::source::ModelRef;
@@ -58,6 +58,10 @@ pub(crate) enum Command {
     /// Measure how well a model answers: GSM8K, Spider.
     #[command(subcommand)]
     Eval(eval::EvalCommand),
+    /// Count how models settle their answers, and find what they settle together.
+    Analyze(Box<analyze::AnalyzeArgs>),
+    /// Write one HTML page of traces, analyses, evaluations, benchmarks and training.
+    Report(Box<report::ReportArgs>),
     /// Fetch a model, if it is not here, and print its path.
     Pull(pull::PullArgs),
     /// Show what a model file holds and what it needs.

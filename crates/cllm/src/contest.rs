@@ -94,7 +94,7 @@ pub(crate) fn standings(
 }
 
 /// The share of 4-grams, over all answers, that stood earlier in their own answer.
-fn repetition_rate<'a>(answers: impl Iterator<Item = &'a [Token]>) -> Option<f64> {
+pub(crate) fn repetition_rate<'a>(answers: impl Iterator<Item = &'a [Token]>) -> Option<f64> {
     let (mut all, mut repeated) = (0, 0);
     for tokens in answers {
         let grams = four_grams(tokens);

@@ -6,6 +6,7 @@
 //! standard error is for people.
 
 mod allocator;
+mod analysis;
 mod answer_text;
 mod answer_tokens;
 mod arithmetic;
@@ -21,6 +22,8 @@ mod exit;
 mod figures;
 mod interrupt;
 mod machine;
+mod named_file;
+mod probed;
 mod progress;
 mod prompt;
 mod run;

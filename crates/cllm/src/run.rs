@@ -46,8 +46,23 @@ pub(crate) fn run<L: CausalLm>(
     request: &Request,
     on_token: &mut dyn FnMut(Token) -> ControlFlow<()>,
 ) -> Result<Run, LmError> {
+    run_watched(lm, sequence, decoder, seed, request, on_token, &mut |_| {})
+}
+
+/// The same; `on_forward` is told each forward, after its tokens. The time it takes is not
+/// the answer's.
+pub(crate) fn run_watched<L: CausalLm>(
+    lm: &mut L,
+    sequence: &mut Sequence<L::Cache>,
+    decoder: DecoderSpec,
+    seed: u64,
+    request: &Request,
+    on_token: &mut dyn FnMut(Token) -> ControlFlow<()>,
+    on_forward: &mut dyn FnMut(&Iteration<'_>),
+) -> Result<Run, LmError> {
     let started = Instant::now();
-    let mut watch = Watch { started, forwards: Vec::new(), prefill: Duration::ZERO, on_token };
+    let (forwards, prefill, away) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+    let mut watch = Watch { started, away, forwards, prefill, on_token, on_forward };
     let chunk = DEFAULT_PREFILL_CHUNK;
     let answer = match decoder.build(seed)? {
         None => ar::generate(lm, sequence, request, &mut watch, chunk)?,
@@ -55,15 +70,18 @@ pub(crate) fn run<L: CausalLm>(
             stream::generate(lm, sequence, &mut *decoder, request, &mut watch, chunk)?
         }
     };
-    let total = started.elapsed();
+    let total = started.elapsed() - watch.away;
     Ok(Run { answer, forwards: watch.forwards, prefill: watch.prefill, total })
 }
 
 struct Watch<'a> {
     started: Instant,
+    /// Time spent in `on_forward`.
+    away: Duration,
     forwards: Vec<(RecordedIteration, Duration)>,
     prefill: Duration,
     on_token: &'a mut dyn FnMut(Token) -> ControlFlow<()>,
+    on_forward: &'a mut dyn FnMut(&Iteration<'_>),
 }
 
 impl Observer for Watch<'_> {
@@ -72,10 +90,13 @@ impl Observer for Watch<'_> {
     }
 
     fn iteration(&mut self, iteration: &Iteration<'_>) {
-        let now = self.started.elapsed();
+        let until = self.started.elapsed();
+        let now = until - self.away;
         if iteration.phase == Phase::Prefill {
             self.prefill = now;
         }
         self.forwards.push((iteration.into(), now));
+        (self.on_forward)(iteration);
+        self.away += self.started.elapsed() - until;
     }
 }

@@ -5,7 +5,7 @@ mod log;
 mod record;
 mod report;
 mod run;
-mod settling;
+pub(crate) mod settling;
 mod spider;
 
 use std::num::NonZeroUsize;

@@ -1,26 +1,31 @@
 //! `cllm generate`: one prompt, one answer.
 
+mod watch;
+
+use std::cell::RefCell;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use cllm_decode::Token;
-use cllm_model::Message;
+use cllm_decode::{Iteration, Token};
+use cllm_model::{Message, Tokenizer};
 use serde::Serialize;
 
 use crate::cli::{DecodeArgs, JsonArgs, ModelArgs};
-use crate::console;
+use crate::console::{self, note};
 use crate::exit::{Interrupted, bad_input};
 use crate::figures::Figures;
 use crate::prompt::{Prompt, read_messages, read_text};
-use crate::session::Session;
-use crate::trace::{self, finish_reason};
+use crate::session::{Onlooker, Session};
+use crate::trace::{self, TraceFile, finish_reason};
 
 const EXAMPLES: &str = "Examples:
   cllm generate -p 'What is 17 * 23?'
   echo 'Write a haiku about rivers.' | cllm generate --decoder jacobi:16
   cllm generate -m model.gguf -p 'def add(a, b):' --raw --max-new-tokens 64
+  cllm generate -p 'Count to ten.' --decoder jacobi:16 --watch
   cllm generate --messages chat.json --trace run.jsonl";
 
 /// Answer one prompt and print the text as it settles.
@@ -58,6 +63,18 @@ pub(crate) struct GenerateArgs {
     #[arg(long, env = "CLLM_TRACE", value_name = "FILE")]
     trace: Option<PathBuf>,
 
+    /// Have the probability of every token in the trace. Forwards take longer.
+    #[arg(long, env = "CLLM_PROBABILITIES", requires = "trace")]
+    #[arg(value_parser = FalseyValueParser::new())]
+    probabilities: bool,
+
+    /// Show the block as it converges, on a terminal, with a pause of MS milliseconds after
+    /// each forward. Colour: how many tokens settled together; underlined: the same as
+    /// before, dim: new.
+    #[arg(long, env = "CLLM_WATCH", value_name = "MS", conflicts_with_all = ["json", "no_stream"])]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "120")]
+    watch: Option<u64>,
+
     #[command(flatten)]
     json: JsonArgs,
 
@@ -90,8 +107,15 @@ enum Input {
 /// Answers the prompt.
 pub(crate) fn run(arguments: GenerateArgs) -> anyhow::Result<()> {
     let input = input(&arguments)?;
-    let GenerateArgs { system, raw, no_stream, trace, json, decode: settings, model, .. } =
-        arguments;
+    let GenerateArgs { system, raw, no_stream, trace, probabilities, watch, .. } = arguments;
+    let GenerateArgs { json, decode: settings, model, .. } = arguments;
+    let pause = watch.filter(|_| {
+        let possible = watch::possible();
+        if !possible {
+            note("--watch needs a terminal with colours on standard output: the text comes plain");
+        }
+        possible
+    });
     let mut session = Session::load(&model)?;
     let prompt = match input {
         Input::Messages(messages) => Prompt::Chat(messages),
@@ -102,13 +126,39 @@ pub(crate) fn run(arguments: GenerateArgs) -> anyhow::Result<()> {
 
     let stream = !no_stream && !json.json;
     let mut out = console::out();
-    let reply = session.reply(&mut session.new_text(), &settings, &request, &mut |piece| {
-        if stream {
-            out.write_all(piece.as_bytes())?;
-            out.flush()?;
+    let mut text = session.new_text();
+    let reply = match pause {
+        Some(ms) => {
+            let screen = RefCell::new(watch::Watch::new(&mut out, Duration::from_millis(ms)));
+            let mut failed = Ok(());
+            let mut show = |piece: &str| {
+                screen.borrow_mut().settled(piece);
+                Ok(())
+            };
+            let mut on_forward = |it: &Iteration<'_>, tokenizer: &Tokenizer| {
+                if failed.is_ok() {
+                    failed = screen.borrow_mut().forward(it, tokenizer);
+                }
+            };
+            let onlooker = Onlooker { on_forward: &mut on_forward, probabilities };
+            let reply =
+                session.reply_watched(&mut text, &settings, &request, &mut show, onlooker)?;
+            failed?;
+            screen.borrow_mut().finish()?;
+            reply
         }
-        Ok(())
-    })?;
+        None => {
+            let mut show = |piece: &str| {
+                if stream {
+                    out.write_all(piece.as_bytes())?;
+                    out.flush()?;
+                }
+                Ok(())
+            };
+            let onlooker = Onlooker { on_forward: &mut |_, _| {}, probabilities };
+            session.reply_watched(&mut text, &settings, &request, &mut show, onlooker)?
+        }
+    };
 
     let decoder = settings.decoder.to_string();
     if let Some(path) = trace {
@@ -118,7 +168,9 @@ pub(crate) fn run(arguments: GenerateArgs) -> anyhow::Result<()> {
             seed: settings.seed,
             stop: &settings.stop,
         };
-        trace::write(&path, asked, &request, &reply.run)?;
+        let (tokenizer, mut file) = (&session.model.tokenizer, TraceFile::create(&path)?);
+        file.add(asked, &request, &reply.run, &reply.probabilities, tokenizer)?;
+        file.finish()?;
     }
     let figures = Figures::of([&reply.run]);
     if json.json {
@@ -135,8 +187,10 @@ pub(crate) fn run(arguments: GenerateArgs) -> anyhow::Result<()> {
         };
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
     } else {
-        // Streamed text lacks only its newline.
-        writeln!(out, "{}", if stream { "" } else { &reply.text })?;
+        // Streamed text lacks only its newline, watched text nothing.
+        if pause.is_none() {
+            writeln!(out, "{}", if stream { "" } else { &reply.text })?;
+        }
         console::aside(figures);
     }
     if reply.interrupted { Err(Interrupted.into()) } else { Ok(()) }
