@@ -1,4 +1,5 @@
-//! Autoregressive decoding: one token a forward, `y_i = argmax p(. | y_<i, x)`, or drawn.
+//! Autoregressive decoding: one token a forward, greedily `y_i = argmax p(. | y_<i, x)`, or
+//! as the request's [`Sampling`](crate::Sampling) has it.
 //!
 //! This is the oracle every other decoder is held to, so it is a plain loop that shares
 //! nothing with the driver in [`stream`](crate::stream) but the rules for when an answer
@@ -8,7 +9,6 @@ use crate::batch::{Batch, Want};
 use crate::lm::{CausalLm, LmError, Output};
 use crate::observe::{Iteration, Observer, Phase};
 use crate::request::{Answer, Growing, Request};
-use crate::sampling::Sampler;
 use crate::sequence::Sequence;
 
 /// Answers `request` token by token. `chunk` is the most prompt tokens one forward reads
@@ -26,9 +26,9 @@ pub fn generate<L: CausalLm>(
     chunk: usize,
 ) -> Result<Answer, LmError> {
     let mut answer = Growing::new(request, lm)?;
+    let mut sampler = Growing::sampler(request);
+    let want = if sampler.is_some() { Want::Logits } else { Want::Argmax };
     let (mut batch, mut output) = (Batch::new(), Output::new());
-    let mut sampler = Sampler::new(&request.sampling, request.prompt.len());
-    let mut text = request.prompt.clone();
     if answer.finish.is_none() {
         sequence.align(&request.prompt);
     }
@@ -45,25 +45,25 @@ pub fn generate<L: CausalLm>(
         // The last row of all that is known says what comes next.
         let asked = sequence.len() + rows == request.prompt.len() + start;
         batch.clear();
-        batch.push_causal(0, sequence.len(), tokens.iter().copied(), |i| match &sampler {
-            _ if !asked || i + 1 < rows => Want::Nothing,
-            None => Want::Argmax,
-            Some(_) => Want::Logits,
+        batch.push_causal(0, sequence.len(), tokens.iter().copied(), |i| {
+            if asked && i + 1 == rows { want } else { Want::Nothing }
         });
         lm.forward(&batch, &mut [&mut sequence.cache], &mut output)?;
         sequence.keep(&(0..rows).collect::<Vec<_>>(), 0, &batch);
 
-        if let Some(sampler) = sampler.as_mut().filter(|_| asked) {
-            sampler.choose(&text, rows - 1..rows, &batch, &mut output);
-        }
-        let next = asked.then(|| output.argmax(rows - 1));
-        let settled = answer.settle(next.as_slice(), &request.stop_tokens, observer);
-        text.extend_from_slice(&next.as_slice()[..settled]);
-        if let (Some(sampler), Some(token)) = (&sampler, next)
-            && let Some(logprobs) = sampler.logprobs(rows - 1, token, &output)
-        {
-            observer.logprobs(&logprobs);
-        }
+        let next = asked.then(|| match &mut sampler {
+            None => output.argmax(rows - 1),
+            // What the sequence holds now is the prompt and the answer so far.
+            Some(sampler) => {
+                sampler.draw(output.logits(rows - 1), &sequence.tokens, std::iter::empty())
+            }
+        });
+        let logprobs = |i: usize| {
+            let token = *next.as_slice().get(i)?;
+            sampler.as_ref()?.logprobs(output.logits(rows - 1), token)
+        };
+        let stops = &request.stop_tokens;
+        let settled = answer.settle_with(next.as_slice(), stops, observer, logprobs);
         answer.stats.count(phase, rows, settled);
         let output = next.as_slice();
         observer.iteration(&Iteration { phase, start, draft: &[], output, settled, rows });

@@ -1,324 +1,366 @@
-//! A decoder that chooses its own rows: as many as pay, and none where none do.
+//! Choosing the number of rows, forward by forward: as many as pay, and none where nothing does.
 //!
-//! A forward of n rows settles S(n) tokens in the mean and takes T(n); what counts is
-//! S(n) / T(n). T is measured for machine and model ([`CostModel`]). S depends on model,
-//! text and, through the age of guesses, on n itself, so it is learnt as the answer grows:
+//! Rows are guesses, guesses are right at a rate that changes within an answer, and a row costs
+//! time. `Auto` wraps a decoder that pushes as many rows as it is given room for, and gives
+//! it the room n that maximises
 //!
-//! * **Hits.** `h_i`, how often the i-th guess is right where those before it were. A forward
-//!   of n rows also tells what fewer rows would have settled, and gives a first idea of what
-//!   more would: `S(n) = 1 + h_1 + h_1 h_2 + ..`. It flatters other n than the one in use, as
-//!   a narrower window has guesses that were refined less often.
-//! * **Arms.** For every n that has been in use, what its forwards did settle. The more of
-//!   them, the more this counts against the first idea. Now and then the next wider n gets a
-//!   turn.
+//! ```text
+//! expected tokens    1 + s_1 + s_2 + .. + s_{n-1}
+//! --------------- =  ----------------------------      s_k = c_1 c_2 .. c_k
+//!      cost                     T(n)
+//! ```
 //!
-//! Guesses come from the Jacobi window, or, for a forward, from earlier text that ends as
-//! this text does (prompt lookup), if that promises more: its hits are kept apart, by the
-//! length of the match.
+//! T is the machine's [`CostModel`]; c_k, the probability that guess k is right if those
+//! before it are, is an exponentially decayed mean of what forwards have shown, about the last
+//! sixty-four that got that far; or the last eight, as soon as those differ from it by four
+//! standard deviations: steady text wants a long memory, a turn a short one. A depth that no forward has reached is taken to be as the one before it, so
+//! that success widens the window.
 //!
-//! Where nothing promises more than one row gives, forwards have one row, and cost what
-//! autoregressive ones cost. Then, after a while that doubles with each failure, a few
-//! forwards with a narrow window look whether the text has changed.
+//! When n = 1 is best, decoding is autoregressive and teaches nothing. So `Auto` *probes*: a
+//! few forwards of several rows, after a pause that doubles with each probe that did not pay.
+//! In between, where the last three tokens stood together before, prompt lookup is tried
+//! as a cheaper probe, with statistics and pauses of its own.
 //!
-//! What was learnt is kept, at half its weight, from one request to the next. All of it is
-//! arithmetic on counts: the same requests give the same forwards.
+//! **What it may cost** is not left to estimates. Account is kept of time spent over the
+//! autoregressive way, `sum T(rows) - settled T(1)`, and a forward of several rows runs only
+//! if, should it settle a single token, that stays below 3 % of the autoregressive time plus the
+//! cost of four forwards. Gains count against it, but no more than sixteen forwards of
+//! them: a good beginning does not pay for a bad end.
+//!
+//! Deterministic: no clock, and the same text gives the same choices.
 
 use crate::batch::Batch;
-use crate::chain::Chain;
 use crate::cost::CostModel;
 use crate::decoder::{Decoder, Verdict};
-use crate::draft::Draft;
 use crate::lm::{LmError, Output, Token};
-use crate::lookup::Lookup;
+use crate::prompt_lookup::PromptLookup;
 
-/// Rows to choose from.
-const ARMS: [usize; 11] = [2, 3, 4, 5, 6, 8, 10, 12, 16, 24, 32];
-/// An arm stays for so many forwards: a window takes a few to fill with refined guesses.
-const STAY: usize = 4;
-/// Evidence of this many forwards weighs as much as the first idea.
-const TRUST: f64 = 6.0;
-/// After so many choices the next wider arm gets a turn, as hits say little of wider
-/// windows; after twice as many the next time, up to [`LONGEST_TRIAL`].
-const TRIAL: usize = 6;
-const LONGEST_TRIAL: usize = 96;
-/// Weight that is left of an observation after each further one.
-const DECAY: f64 = 0.97;
-/// Before anything is known: the rate of the first guess, and how many observations that
-/// is worth.
-const FIRST_HIT: f64 = 0.4;
-const FIRST_WEIGHT: f64 = 2.0;
-/// Rows and number of the forwards that look again.
-const PROBE_ROWS: usize = 4;
-const PROBES: usize = 4;
-/// One-row forwards before the first look, and the most before a later one.
-const WAIT: usize = 64;
-const LONGEST_WAIT: usize = 1024;
-/// Longest n-gram looked up; longer matches are taken together.
-const NGRAM: usize = 4;
-/// Guesses of lookups grow again towards [`FIRST_HIT`] by so much for each forward without.
-const FORGET: f64 = 0.998;
+/// Forwards that a mean remembers, and those that show a change.
+const MEMORY: (f64, f64) = (64.0, 8.0);
+/// Standard deviations that are a change.
+const CHANGE: f64 = 4.0;
+/// First guess of c_1, before anything is known: four or five rows at 4.5 % each.
+const PRIOR: f64 = 0.5;
+/// Share of the autoregressive time that may be lost.
+const SHARE: f64 = 0.03;
+/// Forwards of one row that may be lost besides.
+const ALLOWANCE: f64 = 4.0;
+/// Forwards of one row that gains count for at most.
+const CREDIT: f64 = 16.0;
+/// Forwards of a probe: Jacobi guesses need a few iterations to become good.
+const PROBE: usize = 4;
+/// Rows of a probe, at most, and what one of its forwards may cost, in forwards of one row.
+const PROBE_ROWS: (usize, f64) = (8, 1.35);
+/// Forwards until the first probe, and at most until any.
+const PAUSE: (usize, usize) = (16, 512);
+/// Tokens that must have stood together before for prompt lookup to be tried.
+const LOOKUP_MATCH: usize = 3;
+/// Tokens that it looks for, at most.
+const LOOKUP_KEY: usize = 8;
+/// Its guesses, at most.
+const LOOKUP_TOKENS: usize = 7;
+/// Rows of a try.
+const LOOKUP_PROBE: usize = 4;
+
+/// A probability, as far as forwards have shown it.
+#[derive(Debug, Clone, Copy)]
+struct Mean {
+    long: f64,
+    short: f64,
+    seen: f64,
+}
+
+impl Mean {
+    fn new(prior: f64) -> Self {
+        Self { long: prior, short: prior, seen: 0.0 }
+    }
+
+    fn learn(&mut self, yes: bool) {
+        let value = f64::from(u8::from(yes));
+        // The first observation weighs a third against what was assumed.
+        let weight = |memory: f64| 1.0 / (self.seen + 3.0).min(memory);
+        let (long, short) = (weight(MEMORY.0), weight(MEMORY.1));
+        self.long += long * (value - self.long);
+        self.short += short * (value - self.short);
+        self.seen += 1.0;
+        // Variance of a decayed mean: that of one observation over (2 memory - 1). Near 0 and
+        // 1 it is not believed.
+        let p = self.long.clamp(0.05, 0.95);
+        let deviation = (p * (1.0 - p) / (2.0 * MEMORY.1 - 1.0)).sqrt();
+        if (self.short - self.long).abs() > CHANGE * deviation {
+            (self.long, self.seen) = (self.short, self.seen.min(MEMORY.1));
+        }
+    }
+}
 
 /// How often guesses are right, by their place.
 #[derive(Debug, Clone, Default)]
-struct Hits {
-    /// Per place: weight of guesses right, and of all whose predecessors were right.
-    counts: Vec<(f64, f64)>,
+struct Acceptance {
+    /// c_1, c_2, ..
+    conditional: Vec<Mean>,
 }
 
-impl Hits {
-    /// Of `guesses` guesses the first `right` were right.
-    fn observe(&mut self, guesses: usize, right: usize) {
-        let reached = guesses.min(right + 1);
-        if self.counts.len() < reached {
-            self.counts.resize(reached, (0.0, 0.0));
-        }
-        for (i, (hits, all)) in self.counts.iter_mut().take(reached).enumerate() {
-            *hits = *hits * DECAY + f64::from(u8::from(i < right));
-            *all = *all * DECAY + 1.0;
+impl Acceptance {
+    /// A forward had `guesses` guesses, of which the first `right` were right.
+    fn learn(&mut self, guesses: usize, right: usize) {
+        for k in 0..guesses.min(right + 1) {
+            if k == self.conditional.len() {
+                self.conditional.push(Mean::new(self.at(k)));
+            }
+            self.conditional[k].learn(k < right);
         }
     }
 
-    fn fade(&mut self, by: f64) {
-        for (hits, all) in &mut self.counts {
-            (*hits, *all) = (*hits * by, *all * by);
+    fn at(&self, k: usize) -> f64 {
+        self.conditional.get(k).or(self.conditional.last()).map_or(PRIOR, |mean| mean.long)
+    }
+
+    /// Lets what comes next count more than what is known.
+    fn doubt(&mut self) {
+        for mean in &mut self.conditional {
+            mean.seen = 0.0;
         }
     }
 
-    /// S(n) for n = 1, 2, ..: a place that is little known is like the one before it.
-    fn settled(&self) -> impl Iterator<Item = f64> + '_ {
-        let (mut hit, mut path, mut sum) = (FIRST_HIT, 1.0, 1.0);
-        let first = std::iter::once(1.0);
-        first.chain((0..).map(move |i| {
-            let (hits, all) = self.counts.get(i).copied().unwrap_or((0.0, 0.0));
-            hit = (hits + FIRST_WEIGHT * hit) / (all + FIRST_WEIGHT);
-            path *= hit;
-            sum += path;
-            sum
-        }))
+    /// The number of rows up to `most` that gives the most tokens for the cost; 1 if more do not
+    /// pay.
+    fn best(&self, most: usize, costs: &CostModel) -> usize {
+        let (mut best, mut rate) = (1, 1.0 / costs.cost(1));
+        let (mut tokens, mut survives) = (1.0, 1.0);
+        for rows in 2..=most {
+            survives *= self.at(rows - 2);
+            tokens += survives;
+            let now = tokens / costs.cost(rows);
+            // A gain of less than half a percent is within the error of any estimate.
+            if now > rate * 1.005 {
+                (best, rate) = (rows, now);
+            }
+        }
+        best
     }
 }
 
-/// What forwards of one width did settle.
-#[derive(Debug, Clone, Copy, Default)]
-struct Arm {
-    settled: f64,
-    forwards: f64,
+/// When to try again what did not pay.
+#[derive(Debug, Clone)]
+struct Backoff {
+    /// Forwards left to wait.
+    wait: usize,
+    /// How long the last wait was.
+    pause: usize,
 }
 
-/// Where the guesses of a forward come from.
+impl Backoff {
+    fn new(wait: usize, pause: usize) -> Self {
+        Self { wait, pause }
+    }
+
+    /// Whether it is time.
+    fn due(&self) -> bool {
+        self.wait == 0
+    }
+
+    /// A forward has passed.
+    fn pass(&mut self) {
+        self.wait = self.wait.saturating_sub(1);
+    }
+
+    /// It did not pay: wait twice as long as before.
+    fn failed(&mut self) {
+        self.pause = (self.pause * 2).min(PAUSE.1);
+        self.wait = self.pause;
+    }
+}
+
+/// Who proposed the rows of a forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
-    Nothing,
-    /// The window; whether it had been filled before.
-    Window {
-        filled: bool,
-    },
-    /// A match of so many tokens.
-    Lookup(usize),
+    Inner,
+    Lookup,
 }
 
-/// The state of one decode, and what earlier ones have taught.
+/// What has been seen, and what follows from it.
 #[derive(Debug, Clone)]
-pub struct Auto {
+struct Governor {
+    n: usize,
     costs: CostModel,
-    max_rows: usize,
-    seed: u64,
-    chain: Chain,
-    lookup: Lookup,
-    window: Hits,
-    /// By the length of the match, from 1.
-    matches: [Hits; NGRAM],
-    arms: [Arm; ARMS.len()],
-    /// The arm in use, and for how many forwards more; none is one row.
-    arm: Option<usize>,
-    stay: usize,
-    /// Choices until a wider arm gets a turn, and how many there were before the last one.
-    until_trial: usize,
-    trial: usize,
+    inner_rate: Acceptance,
+    lookup_rate: Acceptance,
+    inner_pause: Backoff,
+    lookup_pause: Backoff,
+    /// Forwards left of the probe under way, with the time it saved and its cost so far.
+    probe: usize,
+    probe_gain: (f64, f64),
+    /// Time over the autoregressive way, less gains up to the credit.
+    regret: f64,
+    /// Time that the autoregressive way would have taken.
+    plain: f64,
     source: Source,
-    /// Tokens the last forward settled; 0 once the next window has been made.
-    advanced: usize,
-    /// One-row forwards since the last look, and how many there shall be.
-    quiet: usize,
-    wait: usize,
+    /// Rows of the forward under way.
+    rows: usize,
+    /// Whether the inner decoder's last forward had guesses: it then holds more of them, which
+    /// another decoder's forward would put in the wrong place.
+    guessing: bool,
 }
 
-impl Auto {
-    /// Up to `max_rows` rows a forward, 1 being autoregressive decoding. `seed` is for first
-    /// guesses drawn from the text.
+impl Governor {
+    fn new(n: usize, costs: CostModel) -> Self {
+        Self {
+            n,
+            costs,
+            inner_rate: Acceptance::default(),
+            lookup_rate: Acceptance::default(),
+            inner_pause: Backoff::new(PAUSE.0, PAUSE.0),
+            lookup_pause: Backoff::new(0, 1),
+            probe: 0,
+            probe_gain: (0.0, 0.0),
+            regret: 0.0,
+            plain: 0.0,
+            source: Source::Inner,
+            rows: 0,
+            guessing: false,
+        }
+    }
+
+    /// The most rows, of `wanted`, that the account allows.
+    fn afforded(&self, wanted: usize) -> usize {
+        let one = self.costs.cost(1);
+        let limit = SHARE * (self.plain + one) + ALLOWANCE * one;
+        let fits = |&rows: &usize| self.regret + self.costs.cost(rows) - one <= limit;
+        (2..=wanted).rev().find(fits).unwrap_or(1)
+    }
+
+    /// Rows of a forward of a probe.
+    fn probe_rows(&self, most: usize) -> usize {
+        let (rows, cost) = PROBE_ROWS;
+        let limit = cost * self.costs.cost(1);
+        let cheap = |&rows: &usize| rows <= 2 || self.costs.cost(rows) <= limit;
+        (1..=rows.min(most)).rev().find(cheap).unwrap_or(1)
+    }
+
+    /// Who proposes the next forward, and with how much room. `matched` looks for the last
+    /// tokens in the text.
+    fn choose(&self, room: usize, matched: impl FnOnce() -> usize) -> (Source, usize) {
+        let most = self.n.min(room);
+        let probing = self.probe > 0 || self.inner_pause.due();
+        let wanted = match self.inner_rate.best(most, &self.costs) {
+            1 if probing => self.probe_rows(most),
+            best => best,
+        };
+        let rows = self.afforded(wanted);
+        if rows > 1 || most == 1 || self.guessing {
+            return (Source::Inner, rows);
+        }
+        let wanted = match self.lookup_rate.best(most.min(LOOKUP_TOKENS + 1), &self.costs) {
+            1 if self.lookup_pause.due() => LOOKUP_PROBE.min(most),
+            best => best,
+        };
+        let rows = self.afforded(wanted);
+        if rows > 1 && matched() >= LOOKUP_MATCH {
+            return (Source::Lookup, rows);
+        }
+        (Source::Inner, 1)
+    }
+
+    /// Learns from the forward under way: it settled `settled` tokens.
+    fn learn(&mut self, settled: usize) {
+        let (one, cost) = (self.costs.cost(1), self.costs.cost(self.rows));
+        let plain = settled as f64 * one;
+        self.plain += plain;
+        self.regret = (self.regret + cost - plain).max(-CREDIT * one);
+        let (guesses, right) = (self.rows - 1, settled - 1);
+        match self.source {
+            Source::Lookup => {
+                self.inner_pause.pass();
+                self.lookup_rate.learn(guesses, right);
+                if right > 0 {
+                    self.lookup_pause = Backoff::new(0, 1);
+                } else {
+                    self.lookup_pause.failed();
+                }
+            }
+            Source::Inner => {
+                self.lookup_pause.pass();
+                self.guessing = guesses > 0;
+                if guesses == 0 {
+                    self.inner_pause.pass();
+                    return;
+                }
+                if self.probe == 0 && self.inner_pause.due() {
+                    self.probe = PROBE;
+                    self.probe_gain = (0.0, 0.0);
+                    self.inner_rate.doubt();
+                }
+                self.inner_rate.learn(guesses, right);
+                if self.probe > 0 {
+                    self.probed(plain, cost);
+                }
+            }
+        }
+    }
+
+    /// A forward of a probe has passed.
+    fn probed(&mut self, plain: f64, cost: f64) {
+        self.probe -= 1;
+        self.probe_gain.0 += plain;
+        self.probe_gain.1 += cost;
+        if self.probe == 0 {
+            if self.probe_gain.0 > self.probe_gain.1 {
+                self.inner_pause = Backoff::new(PAUSE.0, PAUSE.0);
+            } else {
+                self.inner_pause.failed();
+            }
+        }
+    }
+}
+
+/// A decoder that gives `D` as much room as pays. `D` is one that pushes at most as many rows
+/// as it has room, like [`Jacobi`](crate::Jacobi).
+#[derive(Debug, Clone)]
+pub struct Auto<D> {
+    inner: D,
+    lookup: PromptLookup,
+    governor: Governor,
+}
+
+impl<D: Decoder> Auto<D> {
+    /// Wraps `inner`, giving it at most `n` rows. With `n` 1 decoding is autoregressive.
     ///
     /// # Errors
-    /// [`LmError::EmptyBlock`] for no rows.
-    pub fn new(costs: CostModel, max_rows: usize, seed: u64) -> Result<Self, LmError> {
-        if max_rows == 0 {
+    /// [`LmError::EmptyBlock`] for n = 0.
+    pub fn new(inner: D, n: usize, costs: CostModel) -> Result<Self, LmError> {
+        if n == 0 {
             return Err(LmError::EmptyBlock);
         }
-        Ok(Self {
-            costs,
-            max_rows,
-            seed,
-            chain: Chain::default(),
-            lookup: Lookup::new(NGRAM),
-            window: Hits::default(),
-            matches: Default::default(),
-            arms: Default::default(),
-            arm: None,
-            stay: 0,
-            until_trial: TRIAL,
-            trial: TRIAL,
-            source: Source::Nothing,
-            advanced: 0,
-            quiet: 0,
-            wait: WAIT,
-        })
-    }
-
-    /// The rows the window has now.
-    pub fn rows(&self) -> usize {
-        self.arm.map_or(1, |arm| ARMS[arm].min(self.max_rows))
-    }
-
-    /// Settled tokens per time of each arm.
-    fn worth(&self) -> impl Iterator<Item = f64> + '_ {
-        let mut idea = self.window.settled().enumerate();
-        ARMS.iter().zip(&self.arms).map(move |(&rows, arm)| {
-            let idea = idea.find(|(i, _)| i + 1 == rows).map_or(1.0, |(_, settled)| settled);
-            let settled = (arm.settled + TRUST * idea) / (arm.forwards + TRUST);
-            settled / self.costs.of(rows)
-        })
-    }
-
-    /// Settled tokens per time of one row.
-    fn plain(&self) -> f64 {
-        1.0 / self.costs.of(1)
-    }
-
-    /// Takes the arm that promises most, or none.
-    fn choose(&mut self) {
-        let usable = ARMS.iter().take_while(|&&rows| rows <= self.max_rows).count();
-        let best = self.worth().take(usable).enumerate().max_by(|a, b| a.1.total_cmp(&b.1));
-        let pays = best.filter(|&(_, worth)| worth > self.plain());
-        let probe = ARMS.iter().position(|&rows| rows == PROBE_ROWS);
-        let probe = probe.filter(|&arm| arm < usable);
-        self.stay = STAY;
-        self.arm = match pays {
-            Some((arm, _)) => {
-                (self.quiet, self.wait) = (0, WAIT);
-                self.until_trial -= 1;
-                let due = self.until_trial == 0;
-                if due {
-                    self.trial = (2 * self.trial).min(LONGEST_TRIAL);
-                    self.until_trial = self.trial;
-                }
-                Some(arm + usize::from(due && arm + 1 < usable))
-            }
-            None if self.quiet >= self.wait && probe.is_some() => {
-                self.quiet = 0;
-                self.wait = (2 * self.wait).min(LONGEST_WAIT);
-                self.stay = PROBES;
-                probe
-            }
-            None => None,
-        };
-    }
-
-    /// Guesses after earlier text, if they promise more than `worth`: where they start, how
-    /// many, and the length of the match.
-    fn looked_up(
-        &mut self,
-        text: &[Token],
-        room: usize,
-        worth: f64,
-    ) -> Option<(usize, usize, usize)> {
-        let found = self.lookup.find(text)?;
-        let most = self.max_rows.min(room) - 1;
-        let settled = self.matches[found.len - 1].settled().enumerate().skip(1).take(most);
-        let worths =
-            settled.map(|(guesses, settled)| (guesses, settled / self.costs.of(guesses + 1)));
-        let (guesses, best) = worths.max_by(|a, b| a.1.total_cmp(&b.1))?;
-        (best > worth).then_some((found.at, guesses, found.len))
+        let lookup = PromptLookup::new(LOOKUP_KEY, LOOKUP_TOKENS.min(n - 1));
+        Ok(Self { inner, lookup, governor: Governor::new(n, costs) })
     }
 }
 
-impl Decoder for Auto {
+impl<D: Decoder> Decoder for Auto<D> {
     fn begin(&mut self) {
-        self.chain.draft.clear();
-        self.lookup.clear();
-        self.window.fade(0.5);
-        self.matches.iter_mut().for_each(|hits| hits.fade(0.5));
-        for arm in &mut self.arms {
-            (arm.settled, arm.forwards) = (arm.settled * 0.5, arm.forwards * 0.5);
-        }
-        (self.arm, self.stay, self.source, self.advanced) = (None, 0, Source::Nothing, 0);
-        (self.quiet, self.wait) = (0, WAIT);
+        self.inner.begin();
+        self.lookup.begin();
+        let Governor { n, costs, .. } = &self.governor;
+        self.governor = Governor::new(*n, costs.clone());
     }
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
-        let filled = self.advanced > 0 && self.source != Source::Nothing;
-        if self.advanced > 0 {
-            let Chain { draft, output, .. } = &mut self.chain;
-            draft.clear();
-            draft.extend_from_slice(&output[self.advanced..]);
-            self.advanced = 0;
-            if self.stay == 0 {
-                self.choose();
-            }
-        } else if self.stay == 0 {
-            self.choose();
+        let first = batch.len();
+        let (source, rows) = self.governor.choose(room, || self.lookup.matched(text));
+        match source {
+            Source::Inner => self.inner.propose(text, rows, sequence, batch),
+            Source::Lookup => self.lookup.propose(text, rows, sequence, batch),
         }
-        let worth = match self.arm {
-            Some(arm) => self.worth().nth(arm).unwrap_or(0.0),
-            None => 0.0,
-        };
-        let guesses = self.rows().min(room) - 1;
-        let plain = self.plain();
-        if let Some((at, guesses, len)) = self.looked_up(text, room, worth.max(plain)) {
-            self.source = Source::Lookup(len);
-            let draft = &mut self.chain.draft;
-            draft.clear();
-            // Where the earlier text ends the guesses themselves go on: a text that repeats
-            // with a period does so again.
-            draft.extend((at..at + guesses).map(|i| text[at + (i - at) % (text.len() - at)]));
-        } else {
-            let draft = &mut self.chain.draft;
-            draft.truncate(guesses);
-            while draft.len() < guesses {
-                let guess = Draft::Context.guess(self.seed, text, draft);
-                draft.push(guess);
-            }
-            self.source = if guesses > 0 { Source::Window { filled } } else { Source::Nothing };
-        }
-        self.chain.push(text, sequence, batch);
+        self.governor.source = source;
+        self.governor.rows = batch.len() - first;
     }
 
-    fn absorb(&mut self, first_row: usize, _batch: &Batch, output: &Output) -> Verdict<'_> {
-        let settled = self.chain.read(first_row, output);
-        self.advanced = settled;
-        let guesses = self.chain.draft.len();
-        self.stay = self.stay.saturating_sub(1);
-        match self.source {
-            Source::Nothing => {
-                self.stay = 0;
-                self.quiet += 1;
-            }
-            // First guesses of a window say nothing about it.
-            Source::Window { filled } => {
-                if filled {
-                    self.window.observe(guesses, settled - 1);
-                }
-                let arm = self.arm.filter(|&arm| filled && ARMS[arm] == guesses + 1);
-                if let Some(arm) = arm.map(|arm| &mut self.arms[arm]) {
-                    arm.settled = arm.settled * DECAY + settled as f64;
-                    arm.forwards = arm.forwards * DECAY + 1.0;
-                }
-            }
-            Source::Lookup(len) => self.matches[len - 1].observe(guesses, settled - 1),
-        }
-        for (len, hits) in self.matches.iter_mut().enumerate() {
-            if self.source != Source::Lookup(len + 1) {
-                hits.fade(FORGET);
-            }
-        }
-        self.chain.verdict(settled)
+    fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_> {
+        let verdict = match self.governor.source {
+            Source::Inner => self.inner.absorb(first_row, batch, output),
+            Source::Lookup => self.lookup.absorb(first_row, batch, output),
+        };
+        self.governor.learn(verdict.settled.len());
+        verdict
     }
 }

@@ -62,8 +62,8 @@ pub struct Settings {
     pub prompts: usize,
 }
 
-/// A prompt to collect for. Answers are greedy, whatever the request says of sampling.
-#[derive(Debug, Clone, PartialEq)]
+/// A prompt to collect for.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Names it to the [`Sink`], and varies the first guesses from prompt to prompt.
     pub id: u64,
@@ -307,6 +307,7 @@ impl<C: KvCache> Collector<C> {
     pub fn push<L: CausalLm<Cache = C>>(&mut self, lm: &L, job: Job) -> Result<(), LmError> {
         let Job { id, request, given } = job;
         let answer = Growing::new(&request, lm)?;
+        request.sampling.require_greedy()?;
         let Request { prompt: mut text, stop_tokens, .. } = request;
         let prompt_len = text.len();
         let stage = match given {

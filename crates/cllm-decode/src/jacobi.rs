@@ -25,8 +25,7 @@
 //! The fixed point is unique, so none of this changes the answer, only the count of
 //! forwards.
 
-use crate::batch::Batch;
-use crate::chain::Chain;
+use crate::batch::{Batch, Want};
 use crate::decoder::{Decoder, Verdict};
 use crate::draft::Draft;
 use crate::lm::{LmError, Output, Token};
@@ -37,7 +36,12 @@ pub struct Jacobi {
     n: usize,
     source: Draft,
     seed: u64,
-    chain: Chain,
+    /// The guesses of the current iteration, `g_1 ..`.
+    draft: Vec<Token>,
+    /// The outputs of the last forward, `a_0 ..`; empty before the first.
+    output: Vec<Token>,
+    /// Row indices `0, 1, ..`, of which the first m are kept.
+    keep: Vec<usize>,
     /// The m of the last forward; 0 once the next window has been made of it.
     settled: usize,
 }
@@ -52,7 +56,9 @@ impl Jacobi {
         if n == 0 {
             return Err(LmError::EmptyBlock);
         }
-        Ok(Self { n, source: draft, seed, chain: Chain::default(), settled: 0 })
+        let (source, settled) = (draft, 0);
+        let (draft, output, keep) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { n, source, seed, draft, output, keep, settled })
     }
 
     /// Rows of the window.
@@ -63,29 +69,39 @@ impl Jacobi {
 
 impl Decoder for Jacobi {
     fn begin(&mut self) {
-        self.chain.draft.clear();
+        self.draft.clear();
         self.settled = 0;
     }
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
-        let Chain { draft, output, .. } = &mut self.chain;
         if self.settled > 0 {
-            draft.clear();
-            draft.extend_from_slice(&output[self.settled..]);
+            self.draft.clear();
+            self.draft.extend_from_slice(&self.output[self.settled..]);
             self.settled = 0;
         }
         // Row i answers for the (i + 1)-th token to come: rows from `room` on are useless.
         let guesses = self.n.min(room) - 1;
-        draft.truncate(guesses);
-        while draft.len() < guesses {
-            let guess = self.source.guess(self.seed, text, draft);
-            draft.push(guess);
+        self.draft.truncate(guesses);
+        while self.draft.len() < guesses {
+            self.draft.push(self.source.guess(self.seed, text, &self.draft));
         }
-        self.chain.push(text, sequence, batch);
+        let (prefix, last) = (text.len() - 1, text[text.len() - 1]);
+        let tokens = std::iter::once(last).chain(self.draft.iter().copied());
+        batch.push_causal(sequence, prefix, tokens, |_| Want::Argmax);
     }
 
     fn absorb(&mut self, first_row: usize, _batch: &Batch, output: &Output) -> Verdict<'_> {
-        self.settled = self.chain.read(first_row, output);
-        self.chain.verdict(self.settled)
+        let rows = self.draft.len() + 1;
+        self.output.clear();
+        self.output.extend((first_row..first_row + rows).map(|row| output.argmax(row)));
+        let right = self.draft.iter().zip(&self.output).take_while(|(g, a)| g == a).count();
+        self.settled = right + 1;
+        self.keep.extend(self.keep.len()..self.settled);
+        Verdict {
+            settled: &self.output[..self.settled],
+            keep: &self.keep[..self.settled],
+            draft: &self.draft,
+            output: &self.output,
+        }
     }
 }

@@ -45,6 +45,31 @@ pub trait CausalLm {
     ) -> Result<(), LmError>;
 }
 
+impl<L: CausalLm> CausalLm for &mut L {
+    type Cache = L::Cache;
+
+    fn vocab_size(&self) -> usize {
+        (**self).vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        (**self).context_length()
+    }
+
+    fn new_cache(&self) -> Self::Cache {
+        (**self).new_cache()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        caches: &mut [&mut Self::Cache],
+        output: &mut Output,
+    ) -> Result<(), LmError> {
+        (**self).forward(batch, caches, output)
+    }
+}
+
 /// The keys and values of the settled tokens of one sequence. Entry i belongs to
 /// position i.
 pub trait KvCache {
@@ -179,15 +204,28 @@ pub enum LmError {
         /// Position of the row.
         position: usize,
     },
+    /// A setting of [`Sampling`](crate::Sampling) out of its range.
+    #[error("{name} {value}: expected {expected}")]
+    BadSampling {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// A cost model without a cost for one row, or with costs that are none.
+    #[error("costs of a forward: {what}")]
+    BadCost {
+        /// What was expected and found.
+        what: String,
+    },
     /// A decoder was asked for blocks of no token.
     #[error("block length 0: expected at least 1")]
     EmptyBlock,
-    /// Times of forwards that cannot be.
-    #[error("times of forwards: expected ascending rows from 1, each with a time above 0")]
-    BadCosts,
-    /// A setting of [`Sampling`](crate::Sampling) is out of range.
-    #[error("{0}")]
-    BadSampling(String),
+    /// A decoder that guesses with a second model, without one.
+    #[error("decoder draft-model: no draft model was given")]
+    NoDraftModel,
     /// The prompt has no token.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,

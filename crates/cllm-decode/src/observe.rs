@@ -6,7 +6,7 @@
 use std::ops::ControlFlow;
 
 use crate::lm::Token;
-use crate::sampling::TokenLogprobs;
+use crate::sampling::Logprobs;
 
 /// Whether a forward read the prompt or extended the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -44,9 +44,8 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
-    /// The log-probabilities of a settled token, if the request asks for them; after the
-    /// tokens of its forward and before the forward itself.
-    fn logprobs(&mut self, logprobs: &TokenLogprobs) {
+    /// How likely the token that is told next was; only if the request asks for it.
+    fn logprobs(&mut self, logprobs: &Logprobs) {
         let _ = logprobs;
     }
 
@@ -64,7 +63,7 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).token(token)
     }
 
-    fn logprobs(&mut self, logprobs: &TokenLogprobs) {
+    fn logprobs(&mut self, logprobs: &Logprobs) {
         (**self).logprobs(logprobs);
     }
 
@@ -78,7 +77,7 @@ impl<O: Observer + ?Sized> Observer for Box<O> {
         (**self).token(token)
     }
 
-    fn logprobs(&mut self, logprobs: &TokenLogprobs) {
+    fn logprobs(&mut self, logprobs: &Logprobs) {
         (**self).logprobs(logprobs);
     }
 

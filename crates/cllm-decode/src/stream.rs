@@ -37,7 +37,7 @@ pub struct Stream<S, D, O> {
     text: Vec<Token>,
     prompt_len: usize,
     answer: Growing,
-    /// Chooses its tokens, if the model's argmax is not what is wanted.
+    /// `None` if the model's argmax is what is asked.
     sampler: Option<Sampler>,
     /// Its rows in the forward under way.
     rows: Range<usize>,
@@ -63,9 +63,10 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
             sequence.borrow_mut().align(&request.prompt);
         }
         decoder.begin();
-        let sampler = Sampler::new(&request.sampling, request.prompt.len());
+        let sampler = Growing::sampler(&request);
         let Request { prompt: text, stop_tokens, .. } = request;
-        let (prompt_len, rows) = (text.len(), 0..0);
+        let prompt_len = text.len();
+        let rows = 0..0;
         Ok(Self {
             sequence,
             decoder,
@@ -135,14 +136,21 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
         }
         self.rows = first..batch.len();
         if self.sampler.is_some() {
-            batch.ask_for_logits(self.rows.clone());
+            batch.want_logits(self.rows.clone());
         }
     }
 
-    /// Chooses the tokens after its rows.
-    fn choose(&mut self, batch: &Batch, output: &mut Output) {
-        if let Some(sampler) = &mut self.sampler {
-            sampler.choose(&self.text, self.rows.clone(), batch, output);
+    /// Chooses the tokens of its rows, if that is not for the model to do. Decoders read
+    /// them as argmax and need not know.
+    fn draw(&mut self, batch: &Batch, output: &mut Output) {
+        let Some(sampler) = &mut self.sampler else { return };
+        for i in self.rows.clone() {
+            let row = batch.rows()[i];
+            if row.want == Want::Logits {
+                let settled = &self.text[..row.prefix];
+                let token = sampler.draw(output.logits(i), settled, batch.tokens(i));
+                output.set_argmax(i, token);
+            }
         }
     }
 
@@ -170,26 +178,26 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
                 verdict
             }
         };
-        let settled = self.answer.settle(verdict.settled, &self.stop_tokens, &mut self.observer);
+        // The row that said settled[i] is that of the token before it.
+        let logprobs = |i: usize| {
+            let row = match phase {
+                Phase::Prefill => self.rows.end - 1,
+                Phase::Decode => self.rows.start + verdict.keep[i],
+            };
+            self.sampler.as_ref()?.logprobs(output.logits(row), verdict.settled[i])
+        };
+        let settled = self.answer.settle_with(
+            verdict.settled,
+            &self.stop_tokens,
+            &mut self.observer,
+            logprobs,
+        );
         self.text.extend_from_slice(&verdict.settled[..settled]);
         let keep = match phase {
             Phase::Prefill => verdict.keep,
             Phase::Decode => &verdict.keep[..settled],
         };
         sequence.keep(keep, self.rows.start, batch);
-        if let Some(sampler) = &self.sampler {
-            // The row that said a token is the one before its own.
-            let last = match phase {
-                Phase::Prefill => &keep[keep.len() - settled..],
-                Phase::Decode => keep,
-            };
-            for (&row, &token) in last.iter().zip(verdict.settled) {
-                let row = self.rows.start + row;
-                if let Some(logprobs) = sampler.logprobs(row, token, output) {
-                    self.observer.logprobs(&logprobs);
-                }
-            }
-        }
         if phase == Phase::Decode {
             self.answer.stats.decode_tokens += settled;
         }
@@ -248,7 +256,7 @@ impl Driver {
             other => other?,
         }
         for stream in streams.iter_mut().filter(|s| !s.rows.is_empty()) {
-            stream.choose(&self.batch, &mut self.output);
+            stream.draw(&self.batch, &mut self.output);
             stream.absorb(&self.batch, &self.output);
         }
         Ok(streams.iter().filter(|s| s.finish().is_none()).count())

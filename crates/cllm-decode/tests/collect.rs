@@ -229,7 +229,6 @@ fn a_failed_forward_and_a_bad_job_are_errors() {
     let request = |prompt: &[Token]| Request {
         prompt: prompt.to_vec(),
         max_new_tokens: 12,
-        stop_tokens: vec![],
         ..Request::default()
     };
     let push = |collector: &mut Collector<FakeCache>, prompt: &[Token], given| {

@@ -65,7 +65,7 @@ impl<L: CausalLm> CausalLm for Probed<'_, L> {
         output: &mut Output,
     ) -> Result<(), LmError> {
         self.batch.clone_from(batch);
-        self.batch.ask_for_logits(0..batch.len());
+        self.batch.want_logits(0..batch.len());
         self.lm.forward(&self.batch, caches, output)?;
         let rows = batch.rows().iter().enumerate().filter(|(_, row)| row.want != Want::Nothing);
         let note = |(i, _)| {

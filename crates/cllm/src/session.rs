@@ -10,6 +10,7 @@ use cllm_model::{Llama, LoadOptions, Message, Model, Tokenizer};
 
 use crate::answer_text::AnswerText;
 use crate::cli::{DecodeArgs, ModelArgs};
+use crate::decoder::{DecoderSpec, DraftArgs, Making};
 use crate::exit::bad_input;
 use crate::interrupt::Interruptible;
 use crate::machine::Machine;
@@ -50,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) name: String,
     /// What was loaded.
     pub(crate) model: Model,
+    /// What decoders are made with.
+    pub(crate) making: Making,
 }
 
 impl Session {
@@ -66,7 +69,18 @@ impl Session {
         };
         let model = Model::load(&resolved.path, &options)
             .with_context(|| format!("cannot load the model `{name}`"))?;
-        Ok(Self { name, model })
+        Ok(Self { name, model, making: Making::default() })
+    }
+
+    /// Gets ready what `decoders` need beside the model.
+    pub(crate) fn prepare(
+        &mut self,
+        decoders: &[DecoderSpec],
+        arguments: &ModelArgs,
+        draft: &DraftArgs,
+    ) -> anyhow::Result<()> {
+        self.making = Making::of(decoders, &mut self.model, arguments, draft)?;
+        Ok(())
     }
 
     /// The hash of the model, adapters included.
@@ -80,6 +94,7 @@ impl Session {
         let tokens = match prompt {
             Prompt::Raw(text) if text.is_empty() => return Err(LmError::EmptyPrompt.into()),
             Prompt::Raw(text) => tokenizer.encode(text, true)?,
+            Prompt::Tokens(tokens) => tokens.clone(),
             Prompt::Chat(messages) => {
                 let Some(template) = &self.model.chat else {
                     bad_input!(
@@ -158,17 +173,17 @@ impl Session {
                 ControlFlow::Continue(())
             }
         };
-        let (decoder, seed) = (settings.decoder, settings.seed);
+        let (decoder, tools) = (settings.decoder, (&self.making, settings.seed));
         let mut watch = |it: &Iteration<'_>| (onlooker.on_forward)(it, tokenizer);
         let mut probabilities = Probabilities::default();
         let run = if onlooker.probabilities {
             let mut lm = Probed::new(lm);
             let run =
-                run_watched(&mut lm, sequence, decoder, seed, request, &mut on_token, &mut watch)?;
+                run_watched(&mut lm, sequence, decoder, tools, request, &mut on_token, &mut watch)?;
             probabilities = lm.into_probabilities();
             run
         } else {
-            run_watched(lm, sequence, decoder, seed, request, &mut on_token, &mut watch)?
+            run_watched(lm, sequence, decoder, tools, request, &mut on_token, &mut watch)?
         };
         let interrupted = interruptible.stopped();
         shown?;

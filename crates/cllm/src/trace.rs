@@ -228,9 +228,14 @@ mod tests {
         };
         let mut sequence = Sequence::new(lm.new_cache());
         let decoder = "jacobi:4".parse().unwrap();
-        let run = crate::run::run(&mut lm, &mut sequence, decoder, 0, &request, &mut |_| {
-            ControlFlow::Continue(())
-        })
+        let run = crate::run::run(
+            &mut lm,
+            &mut sequence,
+            decoder,
+            (&crate::decoder::Making::default(), 0),
+            &request,
+            &mut |_| ControlFlow::Continue(()),
+        )
         .unwrap();
 
         let folder = tempfile::tempdir().unwrap();

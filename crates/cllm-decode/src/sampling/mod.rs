@@ -1,68 +1,83 @@
-//! Sampling as a deterministic map.
+//! Sampling: which token a row's logits become, when it is not simply the largest.
 //!
-//! A token drawn with Gumbel noise is an argmax (Gumbel 1954; Maddison et al. 2014): with
-//! independent standard Gumbel variables g_t,
+//! A draw from softmax(l / T) is `argmax_v (l_v / T + g_v)` with independent Gumbel noise
+//! g (Gumbel 1954). Here the noise is no stream of random numbers but a hash of (seed,
+//! choice, absolute position, token), so a sampled token is a *function* of its row: of the
+//! row's logits, of the text it sees and of its position. That is all that Jacobi decoding and
+//! its relatives need of greedy choice: their fixed point is what one token a forward gives
+//! with the same seed, token for token, whatever the decoder and the company.
 //!
-//! ```text
-//! argmax_t (z_t + g_t)   is distributed as   softmax(z)
-//! ```
+//! One row, in this order:
 //!
-//! The noise here is no state of a generator but a hash of (seed, choice, position, token),
-//! and z depends on the row alone: its logits, and for penalties the tokens it sees. So which
-//! token follows a text is fixed once the seed is, exactly as in greedy decoding, and
-//! everything that holds there holds here: Jacobi iteration has the same unique fixed point,
-//! and every decoder gives the tokens that autoregressive sampling gives. Where logits hardly
-//! differ the drawn token does not either, so guesses go on being right.
+//! 1. [`logit_bias`](Sampling::logit_bias) is added;
+//! 2. penalties for tokens of the row's context: repetition (Keskar et al. 2019, arXiv
+//!    1909.05858; prompt and answer, as in transformers), presence and frequency (answer
+//!    only, as in OpenAI's interface);
+//! 3. division by the temperature;
+//! 4. top-k, top-p (Holtzman et al. 2019, arXiv 1904.09751), min-p (Nguyen et al. 2024, arXiv
+//!    2407.01082), typical-p (Meister et al. 2022, arXiv 2202.00666), each on what the one
+//!    before left, renormalised, as transformers orders them;
+//! 5. the largest of what is left plus noise.
 //!
-//! The order of what happens to a row is that of transformers: logit bias, penalties,
-//! temperature, top-k, top-p, min-p, typical-p, each on what the one before left,
-//! renormalised; then the draw. Temperature 0 takes the argmax after bias and penalties.
+//! With temperature 0 there is no noise and no filter: the largest logit after step 2, lowest
+//! id among equals.
 //!
-//! What it costs a row of V logits: nothing if greedy; one pass over V for the draw, which
-//! takes a logarithm only for tokens that could still win; one more with V exponentials if
-//! top-p or min-p come without top-k. The vocabulary is sorted by typical-p alone.
+//! | file | is |
+//! |---|---|
+//! | `mod.rs` | the settings and their ranges |
+//! | `sampler.rs` | the five steps for one row |
+//! | `penalty.rs` | what the row's context has said how often |
+//! | `filter.rs` | top-k, top-p, min-p, typical-p |
+//! | `gumbel.rs` | the noise, for the few tokens that can win |
+//! | `logprobs.rs` | log-probabilities to report |
+//!
+//! Left out: beam search, which is no map of one row; grammars, which would be one more step
+//! before 3 that bans tokens.
 
 mod filter;
 mod gumbel;
 mod logprobs;
+mod penalty;
 mod sampler;
-mod seen;
 
-pub use logprobs::TokenLogprobs;
-pub(crate) use sampler::Sampler;
+pub use logprobs::Logprobs;
+pub use sampler::Sampler;
 
 use crate::lm::{LmError, Token};
 
-/// How the next token is chosen from a row's logits. The default is greedy.
+/// The most alternatives a token's [`Logprobs`] can have, as in OpenAI's interface.
+pub const MAX_LOGPROBS: usize = 20;
+
+/// How tokens are chosen. The default is greedy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by this; 0 takes the most likely token.
+    /// T, 0 or more. 0 takes the most likely token and ignores the filters.
     pub temperature: f32,
-    /// Only so many of the most likely tokens; 0 is all.
+    /// Only the k most likely tokens; 0 for all.
     pub top_k: usize,
-    /// Only the fewest most likely tokens that have this much probability together; 1 is all
-    /// (Holtzman et al. 2020).
+    /// Only the smallest set of most likely tokens that has this probability, above 0 up to
+    /// 1; 1 for all.
     pub top_p: f32,
-    /// Only tokens with at least this share of the most likely one's probability; 0 is all.
+    /// Only tokens with at least this share of the most likely one's probability, 0 to 1; 0
+    /// for all.
     pub min_p: f32,
-    /// Only the tokens nearest the expected information that have this much probability
-    /// together; 1 is all (Meister et al. 2022).
+    /// Only the smallest set of tokens with this probability whose information is nearest
+    /// the distribution's entropy, above 0 up to 1; 1 for all.
     pub typical_p: f32,
-    /// Logits of tokens of prompt and answer are divided by this where positive and
-    /// multiplied where negative; 1 is none (Keskar et al. 2019).
+    /// Divides positive and multiplies negative logits of tokens in prompt or answer; above
+    /// 0; 1 for none.
     pub repetition_penalty: f32,
-    /// Taken from the logits of tokens that the answer has; 0 is none.
+    /// Subtracted from the logits of tokens that are in the answer, -2 to 2.
     pub presence_penalty: f32,
-    /// Taken from a token's logit each time the answer has it; 0 is none.
+    /// Subtracted from a token's logit for each time it is in the answer, -2 to 2.
     pub frequency_penalty: f32,
-    /// Added to the logits of these tokens.
+    /// Added to the logits of these tokens, -100 to 100 each.
     pub logit_bias: Vec<(Token, f32)>,
-    /// Whether to report log-probabilities, and of how many of the most likely tokens beside
-    /// the chosen one.
+    /// Tell the observer each token's log-probability and this many alternatives.
     pub logprobs: Option<usize>,
-    /// Of the noise.
+    /// Seed of the noise.
     pub seed: u64,
-    /// Which of several answers to one prompt this is: another choice, other noise.
+    /// Which of several answers to one prompt this is: other noise under the same seed.
     pub choice: u64,
 }
 
@@ -85,97 +100,89 @@ impl Default for Sampling {
     }
 }
 
+/// Settings that are not numbers are refused, so equality of valid ones is an equivalence.
+impl Eq for Sampling {}
+
 impl Sampling {
-    /// Whether the token is always the one with the highest logit.
-    pub fn is_greedy(&self) -> bool {
-        self.temperature == 0.0 && !self.penalises() && self.logit_bias.is_empty()
+    /// Whether the model's argmax is the answer and nobody asks for more: then no logits are
+    /// computed and nothing here runs.
+    pub fn is_off(&self) -> bool {
+        self.is_greedy() && self.logprobs.is_none()
     }
 
-    /// Whether a token's logit depends on the tokens before it.
-    fn penalises(&self) -> bool {
+    /// Whether each token is the model's own argmax.
+    pub fn is_greedy(&self) -> bool {
+        self.temperature == 0.0 && !self.changes_logits()
+    }
+
+    /// Whether steps 1 and 2 do anything.
+    fn changes_logits(&self) -> bool {
+        !self.logit_bias.is_empty() || self.has_penalties()
+    }
+
+    fn has_penalties(&self) -> bool {
         self.repetition_penalty != 1.0
             || self.presence_penalty != 0.0
             || self.frequency_penalty != 0.0
     }
 
-    /// Checks the ranges, those of OpenAI's API and vLLM.
+    /// Checks the ranges, those of OpenAI's interface and of vLLM, for a vocabulary of
+    /// `vocab` tokens.
     ///
     /// # Errors
-    /// [`LmError::BadSampling`] names the setting, what was expected and what was found.
-    pub fn check(&self, vocab: usize) -> Result<(), LmError> {
-        let bad = |what: String| Err(LmError::BadSampling(what));
-        let finite = |x: f32| x.is_finite();
-        let share = |x: f32| x > 0.0 && x <= 1.0;
-        let penalty = |x: f32| (-2.0..=2.0).contains(&x);
-        let rules = [
-            ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
-            ("top_p", self.top_p, share(self.top_p), "more than 0, at most 1"),
-            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1"),
-            ("typical_p", self.typical_p, share(self.typical_p), "more than 0, at most 1"),
-            ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "> 0"),
-            ("presence_penalty", self.presence_penalty, penalty(self.presence_penalty), "-2 to 2"),
-            (
-                "frequency_penalty",
-                self.frequency_penalty,
-                penalty(self.frequency_penalty),
-                "-2 to 2",
-            ),
-        ];
-        for (name, value, kept, expected) in rules {
-            if !kept || !finite(value) {
-                return bad(format!("{name} {value}: expected {expected}"));
+    /// [`LmError::BadSampling`] or [`LmError::UnknownToken`].
+    pub fn validate(&self, vocab: usize) -> Result<(), LmError> {
+        let check = |name, value: f32, right: bool, expected| {
+            // A comparison with NaN is false; infinity is refused by name.
+            if right && value.is_finite() {
+                return Ok(());
             }
+            Err(LmError::BadSampling { name, value: value.to_string(), expected })
+        };
+        let positive = |x: f32| x > 0.0 && x <= 1.0;
+        let two = -2.0..=2.0;
+        let t = self.temperature;
+        check("temperature", t, t >= 0.0, "0 or more")?;
+        check("top_p", self.top_p, positive(self.top_p), "more than 0 and at most 1")?;
+        check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1")?;
+        check("typical_p", self.typical_p, positive(self.typical_p), "more than 0 and at most 1")?;
+        let repetition = self.repetition_penalty;
+        check("repetition_penalty", repetition, repetition > 0.0, "more than 0")?;
+        for (name, value) in [
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+        ] {
+            check(name, value, two.contains(&value), "-2 to 2")?;
         }
         for &(token, bias) in &self.logit_bias {
+            check("logit_bias", bias, (-100.0..=100.0).contains(&bias), "-100 to 100")?;
             if token as usize >= vocab {
                 return Err(LmError::UnknownToken { token, vocab });
             }
-            if !(-100.0..=100.0).contains(&bias) {
-                return bad(format!("logit_bias {bias} of token {token}: expected -100 to 100"));
-            }
         }
         match self.logprobs {
-            Some(n) if n > vocab => {
-                bad(format!("logprobs {n}: expected at most the vocabulary of {vocab}"))
-            }
+            Some(top) if top > MAX_LOGPROBS => Err(LmError::BadSampling {
+                name: "logprobs",
+                value: top.to_string(),
+                expected: "0 to 20",
+            }),
             _ => Ok(()),
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_out_of_range_are_named() {
-        let check = |change: fn(&mut Sampling), part: &str| {
-            let mut sampling = Sampling::default();
-            change(&mut sampling);
-            let error = sampling.check(10).unwrap_err().to_string();
-            assert!(error.contains(part), "{error}");
-        };
-        check(|s| s.temperature = -0.1, "temperature -0.1: expected 0 or more");
-        check(|s| s.temperature = f32::NAN, "temperature NaN");
-        check(|s| s.temperature = f32::INFINITY, "temperature inf");
-        check(|s| s.top_p = 0.0, "top_p 0: expected more than 0");
-        check(|s| s.min_p = 1.5, "min_p 1.5");
-        check(|s| s.typical_p = 2.0, "typical_p 2");
-        check(|s| s.repetition_penalty = 0.0, "repetition_penalty 0");
-        check(|s| s.presence_penalty = 3.0, "presence_penalty 3: expected -2 to 2");
-        check(|s| s.frequency_penalty = -3.0, "frequency_penalty -3");
-        check(|s| s.logit_bias = vec![(10, 0.0)], "token 10 is not in the vocabulary");
-        check(|s| s.logit_bias = vec![(1, 101.0)], "logit_bias 101 of token 1");
-        check(|s| s.logprobs = Some(11), "logprobs 11");
-        assert_eq!(Sampling::default().check(10), Ok(()));
-    }
-
-    #[test]
-    fn greedy_is_what_changes_no_argmax() {
-        let greedy = |sampling: Sampling| sampling.is_greedy();
-        assert!(greedy(Sampling { top_k: 3, top_p: 0.5, seed: 9, ..Sampling::default() }));
-        assert!(!greedy(Sampling { temperature: 0.1, ..Sampling::default() }));
-        assert!(!greedy(Sampling { repetition_penalty: 1.1, ..Sampling::default() }));
-        assert!(!greedy(Sampling { logit_bias: vec![(1, 1.0)], ..Sampling::default() }));
+    /// Checks that each token is the model's own argmax, for work that is defined on greedy
+    /// decoding only.
+    ///
+    /// # Errors
+    /// [`LmError::BadSampling`] if not.
+    pub fn require_greedy(&self) -> Result<(), LmError> {
+        if self.is_greedy() {
+            return Ok(());
+        }
+        Err(LmError::BadSampling {
+            name: "temperature",
+            value: format!("{}, or penalties or bias", self.temperature),
+            expected: "greedy decoding, without any",
+        })
     }
 }

@@ -1,113 +1,91 @@
-//! Chooses the tokens of a request's rows.
+//! The steps for one row, and the memory they re-use from row to row.
 
-use std::ops::Range;
+use super::penalty::History;
+use super::{Logprobs, Sampling, filter, gumbel};
+use crate::counter;
+use crate::lm::{Token, argmax};
 
-use super::Sampling;
-use super::filter::{self, Candidate};
-use super::gumbel;
-use super::logprobs::TokenLogprobs;
-use super::seen::Seen;
-use crate::batch::{Batch, Want};
-use crate::lm::{Output, Token, argmax};
+/// Keeps the noise apart from other uses of the same seed, such as first guesses.
+const NOISE: u64 = 0x6775_6d62_656c;
 
-/// What a request that is not plainly greedy keeps between forwards.
+/// Draws the tokens of one answer.
 #[derive(Debug, Clone)]
-pub(crate) struct Sampler {
+pub struct Sampler {
     sampling: Sampling,
-    seen: Seen,
-    /// The logits under work, shape `(vocab,)`.
-    z: Vec<f32>,
-    candidates: Vec<Candidate>,
+    /// Of the seed and the choice.
+    seed: u64,
+    history: History,
+    /// The row's logits with bias and penalties, if there are any.
+    logits: Vec<f32>,
+    /// Tokens that passed the filters.
+    kept: Vec<filter::Score>,
 }
 
 impl Sampler {
-    /// For a request; `None` if the model's own argmax is all that is wanted.
-    pub(crate) fn new(sampling: &Sampling, prompt_len: usize) -> Option<Self> {
-        let needed = !sampling.is_greedy() || sampling.logprobs.is_some();
-        needed.then(|| Self {
-            sampling: sampling.clone(),
-            seen: Seen::new(prompt_len),
-            z: Vec::new(),
-            candidates: Vec::new(),
-        })
+    /// A sampler for an answer to a prompt of `prompt_len` tokens. The settings are taken to be
+    /// [valid](Sampling::validate).
+    pub fn new(sampling: Sampling, prompt_len: usize) -> Self {
+        let seed = counter::hash(counter::hash(sampling.seed, NOISE), sampling.choice);
+        let history = History::new(prompt_len);
+        Self { sampling, seed, history, logits: Vec::new(), kept: Vec::new() }
     }
 
-    /// Overwrites the argmax of those of `rows` that asked for logits with the token chosen
-    /// for the place after each. `text` is what is settled.
-    pub(crate) fn choose(
+    /// The settings.
+    pub fn sampling(&self) -> &Sampling {
+        &self.sampling
+    }
+
+    /// The token after `text` and `more`, whose logits are `logits`, shape `(vocab,)`.
+    ///
+    /// `text` is settled text, or a beginning of it: from call to call it is a longer or
+    /// shorter piece of the same. `more` may be anything.
+    pub fn draw(
         &mut self,
+        logits: &[f32],
         text: &[Token],
-        rows: Range<usize>,
-        batch: &Batch,
-        output: &mut Output,
-    ) {
-        if self.sampling.is_greedy() {
-            return;
-        }
-        for row in rows {
-            let asked = &batch.rows()[row];
-            if asked.want != Want::Logits {
-                continue;
-            }
-            self.z.clear();
-            self.z.extend_from_slice(output.logits(row));
-            for &(token, bias) in &self.sampling.logit_bias {
-                self.z[token as usize] += bias;
-            }
-            if self.sampling.penalises() {
-                self.seen.count(text, asked.prefix);
-                for peer in batch.peers(row).iter().cloned().flatten() {
-                    self.seen.add(batch.rows()[peer].position, batch.rows()[peer].token);
+        more: impl Iterator<Item = Token> + Clone,
+    ) -> Token {
+        let Self { sampling, history, kept, .. } = self;
+        let position = text.len() + more.clone().count();
+        let logits = if sampling.changes_logits() {
+            self.logits.clear();
+            self.logits.extend_from_slice(logits);
+            for &(token, bias) in &sampling.logit_bias {
+                // A draft model may have fewer tokens than the model the settings are for.
+                if let Some(logit) = self.logits.get_mut(token as usize) {
+                    *logit += bias;
                 }
-                self.seen.add(asked.position, asked.token);
-                self.penalise();
             }
-            if let Some(token) = self.draw(asked.position + 1) {
-                output.set_argmax(row, token);
+            if sampling.has_penalties() {
+                history.see(text, more);
+                history.penalise(sampling, &mut self.logits);
+                history.truncate(text.len());
             }
+            &self.logits[..]
+        } else {
+            logits
+        };
+        // A model reports logits without a largest as an error, so there is one.
+        let likely = argmax(logits).unwrap_or_default();
+        if sampling.temperature == 0.0 {
+            return likely;
         }
+        let temperature = f64::from(sampling.temperature);
+        let score = |logit: f32| f64::from(logit) / temperature;
+        let scores = logits.iter().enumerate().map(|(v, &logit)| (v as Token, score(logit)));
+        let key = counter::key(counter::hash(self.seed, position as u64));
+        let largest = score(logits[likely as usize]);
+        if !filter::any(sampling) {
+            return gumbel::pick(key, (likely, largest), scores);
+        }
+        filter::apply(sampling, largest, scores, kept);
+        // Typical-p may have cut the most likely token.
+        let likeliest = kept.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a });
+        gumbel::pick(key, likeliest.unwrap_or((likely, largest)), kept.iter().copied())
     }
 
-    /// Applies the penalties.
-    fn penalise(&mut self) {
-        let Sampling { repetition_penalty, presence_penalty, frequency_penalty, .. } =
-            self.sampling;
-        for (token, count) in self.seen.tokens() {
-            let z = &mut self.z[token as usize];
-            *z = if *z > 0.0 { *z / repetition_penalty } else { *z * repetition_penalty };
-            if count > 0 {
-                *z -= presence_penalty + frequency_penalty * count as f32;
-            }
-        }
-    }
-
-    /// The token for `position`; `None` if no logit is finite.
-    fn draw(&mut self, position: usize) -> Option<Token> {
-        let Sampling { temperature, seed, choice, .. } = self.sampling;
-        if temperature == 0.0 {
-            return argmax(&self.z);
-        }
-        // Shifted first: a small temperature must not make infinities of large logits.
-        let max = self.z.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        self.z.iter_mut().for_each(|z| *z = (*z - max) / temperature);
-        let key = gumbel::key(seed, choice, position);
-        if filter::filter(&self.sampling, &self.z, &mut self.candidates) {
-            return gumbel::winner(key, self.candidates.iter().copied());
-        }
-        // The leader first: most others then need no logarithm.
-        let leader = argmax(&self.z)?;
-        let all = self.z.iter().enumerate().map(|(token, &z)| (token as Token, z));
-        gumbel::winner(key, std::iter::once((leader, self.z[leader as usize])).chain(all))
-    }
-
-    /// The log-probabilities of a settled token that `row` led to, if they are wanted.
-    pub(crate) fn logprobs(
-        &self,
-        row: usize,
-        token: Token,
-        output: &Output,
-    ) -> Option<TokenLogprobs> {
-        let top = self.sampling.logprobs?;
-        Some(TokenLogprobs::of(output.logits(row), token, top))
+    /// What to report of `token`, if log-probabilities were asked for.
+    pub fn logprobs(&self, logits: &[f32], token: Token) -> Option<Logprobs> {
+        self.sampling.logprobs.map(|top| Logprobs::new(logits, token, top))
     }
 }

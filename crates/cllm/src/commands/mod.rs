@@ -11,6 +11,7 @@ pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod merge;
+pub(crate) mod prompts;
 pub(crate) mod pull;
 pub(crate) mod report;
 pub(crate) mod sft;
@@ -31,6 +32,7 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Eval(command) => eval::run(command),
         Command::Analyze(arguments) => analyze::run(&arguments),
         Command::Report(arguments) => report::run(*arguments),
+        Command::Prompts(arguments) => prompts::run(&arguments),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Merge(arguments) => merge::run(arguments),

@@ -11,12 +11,13 @@ use super::AnalyzeArgs;
 use crate::cli::{DecodeArgs, ModelArgs};
 use crate::console::note;
 use crate::contest::first_difference;
-use crate::decoder::DecoderSpec;
+use crate::decoder::{DecoderSpec, DraftArgs};
 use crate::exit::{Interrupted, bad_input};
 use crate::figures::Figures;
 use crate::named_file::{NamedFile, twice};
 use crate::prompt::{Prompt, read_prompts};
 use crate::run::Run;
+use crate::sampling::SamplingArgs;
 use crate::session::{Onlooker, Session};
 use crate::trace::{Asked, TraceFile};
 
@@ -88,6 +89,7 @@ fn of_variant(
     folder: &Path,
 ) -> anyhow::Result<Made> {
     let mut session = Session::load(model)?;
+    session.prepare(&[arguments.decoder], model, &DraftArgs::default())?;
     let at = |line: usize| format!("{}: line {line}", data.display());
     let mut requests = Vec::with_capacity(prompts.len());
     for (line, prompt) in prompts {
@@ -131,6 +133,8 @@ fn traced(
         max_new_tokens: Some(arguments.max_new_tokens),
         stop: Vec::new(),
         seed: arguments.seed,
+        draft: DraftArgs::default(),
+        sampling: SamplingArgs::default(),
     };
     let onlooker = Onlooker { on_forward: &mut |_, _| {}, probabilities: arguments.probabilities };
     let mut text = session.new_text();
