@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
 use crate::commands::{
-    analyze, bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge, prompts, pull,
-    report, sft, train,
+    analyze, bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge,
+    prompts, pull, report, sft, train,
 };
 use crate::decoder::{DecoderSpec, DraftArgs};
 use crate::sampling::SamplingArgs;

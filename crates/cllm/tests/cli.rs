@@ -77,6 +77,7 @@ fn help_and_completions_name_every_command() {
         "chat",
         "bench",
         "eval",
+        "prompts",
         "doctor",
         "demo",
         "completions",
@@ -108,10 +109,78 @@ fn generate_gives_the_same_answer_with_every_decoder() {
     assert_eq!(ar["decoder"], "ar");
     assert_eq!(ar["tokens"].as_array().map(Vec::len), Some(24));
     assert_eq!(ar["figures"]["forwards"], 23);
-    for decoder in ["jacobi:1", "jacobi:8", "jacobi:16,draft=ngram"] {
+    for decoder in DECODERS.into_iter().chain(["jacobi:1", "jacobi:16,draft=ngram"]) {
         let other = answer(decoder);
         assert_eq!((&other["tokens"], &other["text"]), (&ar["tokens"], &ar["text"]), "{decoder}");
     }
+}
+
+const DECODERS: [&str; 5] =
+    ["auto", "jacobi:8", "jacobi-pool:4", "lookahead:w=3,n=3,g=2", "prompt-lookup"];
+
+const SAMPLED: [&str; 11] = [
+    "generate",
+    "-m",
+    GOLDEN,
+    "-p",
+    "one",
+    "--json",
+    "--max-new-tokens",
+    "20",
+    "--temperature",
+    "0.8",
+    "--top-p=0.95",
+];
+
+#[test]
+fn sampled_text_depends_on_the_seed_alone() {
+    let answers = |more: &[&str]| -> Vec<Value> {
+        let text = good(&cllm(&[&SAMPLED[..], more].concat(), b""));
+        text.lines().map(json).collect()
+    };
+    let ar = answers(&["-d", "ar", "--seed", "7", "-n", "3"]);
+    assert_eq!(ar.len(), 3);
+    let tokens = |i: usize| ar[i]["tokens"].clone();
+    assert!(tokens(0) != tokens(1) && tokens(1) != tokens(2), "{ar:?}");
+    for decoder in DECODERS {
+        let other = answers(&["-d", decoder, "--seed", "7", "-n", "3"]);
+        for (other, ar) in other.iter().zip(&ar) {
+            assert_eq!(
+                (&other["tokens"], &other["index"]),
+                (&ar["tokens"], &ar["index"]),
+                "{decoder}"
+            );
+        }
+    }
+    assert_ne!(answers(&["--seed", "8"])[0]["tokens"], ar[0]["tokens"]);
+    let told = &answers(&["--seed", "7", "--logprobs", "2"])[0];
+    assert_eq!(told["tokens"], ar[0]["tokens"]);
+    let logprobs = told["logprobs"].as_array().unwrap();
+    assert_eq!(logprobs.len(), told["tokens"].as_array().unwrap().len());
+    for (told, token) in logprobs.iter().zip(told["tokens"].as_array().unwrap()) {
+        assert_eq!(&told["id"], token);
+        let top = told["top_logprobs"].as_array().unwrap();
+        let logprob = |value: &Value| value["logprob"].as_f64().unwrap();
+        assert!(top.len() == 2 && logprob(&top[0]) >= logprob(&top[1]) && logprob(told) <= 0.0);
+    }
+
+    let generate =
+        |more: &[&str], part: &str| bad(&cllm(&[&SAMPLED[..], more].concat(), b""), part);
+    generate(&["--min-p", "2"], "min_p 2");
+    generate(&["--presence-penalty", "-3"], "presence_penalty -3");
+    generate(&["--logit-bias", "x=1"], "expected TOKEN=BIAS");
+    generate(&["--logit-bias", "999999=1"], "999999 is not in the vocabulary");
+}
+
+#[test]
+fn a_draft_model_guesses_and_has_to_fit() {
+    let draft = |more: &[&str]| cllm(&[&SAMPLED[..], &["-d", "draft-model:3"], more].concat(), b"");
+    bad(&draft(&[]), "expected --draft-model");
+    let with = json(&good(&draft(&["--draft-model", GOLDEN])));
+    let ar = json(&good(&cllm(&[&SAMPLED[..], &["-d", "ar"]].concat(), b"")));
+    assert_eq!(with["tokens"], ar["tokens"]);
+    // It guesses with itself and the same noise: every guess is right.
+    assert_eq!(with["figures"]["forwards"], 5, "{with}");
 }
 
 #[test]
@@ -235,6 +304,36 @@ fn bench_decode_ends_with_one_json_document() {
     }
     let only_json = good(&cllm(&[&arguments[..], &["--json"]].concat(), b""));
     assert_eq!(only_json.lines().count(), 1);
+
+    let again = |more: &[&str]| {
+        let fixed = ["bench", "decode", "-m", &model, "--prompts", file, "--max-new-tokens", "12"];
+        good(&cllm(&[&fixed[..], more].concat(), b""))
+    };
+    let lines = again(&["--jsonl", "--repeat", "2", "--decoders", "auto", "--temperature", "1"]);
+    let lines: Vec<Value> = lines.lines().map(json).collect();
+    assert_eq!(lines.len(), 2);
+    assert_eq!((&lines[1]["prompts"], &lines[1]["exact"]), (&8.into(), &1.0.into()));
+    assert!(again(&["--format", "markdown"]).starts_with("| decoder |"));
+    assert!(again(&["--format", "csv"]).starts_with("decoder,"));
+    let sure = again(&["--synthetic-acceptance", "1", "--decoders", "jacobi:4"]);
+    let sure = json(sure.lines().last().unwrap());
+    assert!(sure["results"][1]["mean_acceptance_length"].as_f64().unwrap() > 2.0, "{sure}");
+    let more = ["--synthetic-acceptance", "1", "--decoders", "auto"];
+    let fixed = ["bench", "decode", "-m", &model, "--prompts", file];
+    bad(&cllm(&[&fixed[..], &more].concat(), b""), "`ar` and `jacobi:N` only, found `auto`");
+
+    // What `prompts` prints can be given back.
+    let records = folder.path().join("records.jsonl");
+    std::fs::write(&records, "{\"question\": \"q?\"}\n{\"question\": \"r?\"}\n").unwrap();
+    let printed = good(&cllm(&["prompts", "-m", &model, "--data", records.to_str().unwrap()], b""));
+    let first = json(printed.lines().next().unwrap());
+    assert!(first["text"].as_str().unwrap().contains("q?"), "{first}");
+    std::fs::write(&prompts, &printed).unwrap();
+    let known = json(again(&["--decoders", "ar"]).lines().last().unwrap());
+    std::fs::write(&prompts, "{\"question\": \"q?\"}\n{\"question\": \"r?\"}\n").unwrap();
+    let asked = json(again(&["--decoders", "ar"]).lines().last().unwrap());
+    let count = |report: &Value| report["results"][0]["prefill_tokens"].clone();
+    assert_eq!(count(&known), count(&asked));
 
     std::fs::write(&prompts, "{\"prompt\": \"a\"}\n{\"text\": \"b\"}\n").unwrap();
     bad(&cllm(&["bench", "decode", "-m", &model, "--prompts", file], b""), "line 2: expected one");
