@@ -34,7 +34,7 @@ pub(crate) struct EvalArgs {
     data: PathBuf,
 
     /// Decoder, as for `generate`.
-    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "ar")]
+    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "auto")]
     decoder: DecoderSpec,
 
     /// Answer with `ar` too, compare the tokens and the time.

@@ -45,7 +45,7 @@ pub(crate) struct DecodeBenchArgs {
 
     /// Decoders, separated by commas.
     #[arg(short, long, env = "CLLM_DECODERS", value_name = "LIST")]
-    #[arg(default_value = "ar,jacobi:16")]
+    #[arg(default_value = "ar,auto,jacobi:8")]
     decoders: DecoderList,
 
     /// Longest answer, in tokens.
