@@ -1,4 +1,5 @@
-//! Autoregressive greedy decoding: one token a forward, `y_i = argmax p(. | y_<i, x)`.
+//! Autoregressive decoding: one token a forward, greedily `y_i = argmax p(. | y_<i, x)`, or
+//! as the request's [`Sampling`](crate::Sampling) has it.
 //!
 //! This is the oracle every other decoder is held to, so it is a plain loop that shares
 //! nothing with the driver in [`stream`](crate::stream) but the rules for when an answer
@@ -25,6 +26,8 @@ pub fn generate<L: CausalLm>(
     chunk: usize,
 ) -> Result<Answer, LmError> {
     let mut answer = Growing::new(request, lm)?;
+    let mut sampler = Growing::sampler(request);
+    let want = if sampler.is_some() { Want::Logits } else { Want::Argmax };
     let (mut batch, mut output) = (Batch::new(), Output::new());
     if answer.finish.is_none() {
         sequence.align(&request.prompt);
@@ -43,13 +46,24 @@ pub fn generate<L: CausalLm>(
         let asked = sequence.len() + rows == request.prompt.len() + start;
         batch.clear();
         batch.push_causal(0, sequence.len(), tokens.iter().copied(), |i| {
-            if asked && i + 1 == rows { Want::Argmax } else { Want::Nothing }
+            if asked && i + 1 == rows { want } else { Want::Nothing }
         });
         lm.forward(&batch, &mut [&mut sequence.cache], &mut output)?;
         sequence.keep(&(0..rows).collect::<Vec<_>>(), 0, &batch);
 
-        let next = asked.then(|| output.argmax(rows - 1));
-        let settled = answer.settle(next.as_slice(), &request.stop_tokens, observer);
+        let next = asked.then(|| match &mut sampler {
+            None => output.argmax(rows - 1),
+            // What the sequence holds now is the prompt and the answer so far.
+            Some(sampler) => {
+                sampler.draw(output.logits(rows - 1), &sequence.tokens, std::iter::empty())
+            }
+        });
+        let logprobs = |i: usize| {
+            let token = *next.as_slice().get(i)?;
+            sampler.as_ref()?.logprobs(output.logits(rows - 1), token)
+        };
+        let stops = &request.stop_tokens;
+        let settled = answer.settle_with(next.as_slice(), stops, observer, logprobs);
         answer.stats.count(phase, rows, settled);
         let output = next.as_slice();
         observer.iteration(&Iteration { phase, start, draft: &[], output, settled, rows });

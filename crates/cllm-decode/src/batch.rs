@@ -97,6 +97,22 @@ impl Batch {
         &self.peers[start..self.ends[i]]
     }
 
+    /// Asks for all logits of those of `rows` that ask for the argmax.
+    pub fn want_logits(&mut self, rows: Range<usize>) {
+        for row in &mut self.rows[rows] {
+            if row.want == Want::Argmax {
+                row.want = Want::Logits;
+            }
+        }
+    }
+
+    /// The tokens of the rows that row `i` sees, its own last: what stands after the first
+    /// [`prefix`](Row::prefix) tokens in the text that it is computed for.
+    pub fn tokens(&self, i: usize) -> impl Iterator<Item = Token> + Clone + '_ {
+        let peers = self.peers(i).iter().flat_map(|peers| &self.rows[peers.clone()]);
+        peers.chain(std::iter::once(&self.rows[i])).map(|row| row.token)
+    }
+
     /// The number of keys row `i` attends to: prefix, peers and itself.
     pub fn span_len(&self, i: usize) -> usize {
         self.rows[i].prefix + self.peers(i).iter().map(Range::len).sum::<usize>() + 1

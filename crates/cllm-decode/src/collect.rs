@@ -307,6 +307,7 @@ impl<C: KvCache> Collector<C> {
     pub fn push<L: CausalLm<Cache = C>>(&mut self, lm: &L, job: Job) -> Result<(), LmError> {
         let Job { id, request, given } = job;
         let answer = Growing::new(&request, lm)?;
+        request.sampling.require_greedy()?;
         let Request { prompt: mut text, stop_tokens, .. } = request;
         let prompt_len = text.len();
         let stage = match given {

@@ -6,7 +6,18 @@
 
 /// 64 well-mixed bits for `counter` under `seed`.
 pub fn hash(seed: u64, counter: u64) -> u64 {
-    mix(mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15)) ^ counter)
+    at(key(seed), counter)
+}
+
+/// The half of [`hash`] that depends on the seed alone, for many counters under one seed:
+/// `hash(seed, counter) == at(key(seed), counter)`.
+pub fn key(seed: u64) -> u64 {
+    mix(seed.wrapping_add(0x9e37_79b9_7f4a_7c15))
+}
+
+/// The other half of [`hash`].
+pub fn at(key: u64, counter: u64) -> u64 {
+    mix(key ^ counter)
 }
 
 /// An index below `n` (not 0), uniform up to `n / 2^64`.

@@ -69,12 +69,14 @@ impl Fake {
 
     /// The token after `text`, which is not empty.
     pub fn next(&self, text: &[Token]) -> Token {
-        let (mut seen, mut state) = (0, 0);
-        for &token in text {
-            state = hash(seen, u64::from(token));
-            seen = hash(seen, state);
-        }
-        self.choose(text, state)
+        self.choose(text, state_of(text))
+    }
+
+    /// The logits after `text`, which is not empty; shape `(vocab,)`.
+    pub fn logits(&self, text: &[Token]) -> Vec<f32> {
+        let mut logits = vec![0.0; self.vocab];
+        fill(&mut logits, state_of(text), self.next(text));
+        logits
     }
 
     /// What `tokens`, the visible tokens in order, and `state`, that of the last of them,
@@ -96,6 +98,24 @@ impl Fake {
             }
         }
     }
+}
+
+/// The state of the last token of `text`.
+fn state_of(text: &[Token]) -> u64 {
+    let (mut seen, mut state) = (0, 0);
+    for &token in text {
+        state = hash(seen, u64::from(token));
+        seen = hash(seen, state);
+    }
+    state
+}
+
+/// Logits after a row with `state`: noise, and `next` above all.
+fn fill(logits: &mut [f32], state: u64, next: Token) {
+    for (token, logit) in logits.iter_mut().enumerate() {
+        *logit = hash(state, token as u64) as f32 / u64::MAX as f32;
+    }
+    logits[next as usize] += 1.5;
 }
 
 /// What a row leaves behind.
@@ -206,10 +226,7 @@ impl CausalLm for Fake {
             let next = self.choose(&tokens, entry.state);
             if row.want == Want::Logits {
                 let logits = output.logits_mut(i);
-                for (token, logit) in logits.iter_mut().enumerate() {
-                    *logit = hash(entry.state, token as u64) as f32 / u64::MAX as f32;
-                }
-                logits[next as usize] += 1.5;
+                fill(logits, entry.state, next);
                 debug_assert_eq!(argmax(logits), Some(next));
             }
             output.set_argmax(i, next);

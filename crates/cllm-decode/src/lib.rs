@@ -8,13 +8,15 @@
 //!
 //! * [`lm`]: the seam to a model, [`CausalLm`]: rows in, logits or argmax out.
 //! * [`batch`]: what one forward computes: rows, each with its own attention span.
-//! * [`ar`]: autoregressive greedy decoding, the oracle every decoder is held to.
+//! * [`ar`]: autoregressive decoding, the oracle every decoder is held to.
 //! * [`decoder`]: the seam to all other ways of decoding, [`Decoder`].
 //! * [`jacobi`]: Jacobi decoding with a window that refills as tokens settle.
 //! * [`draft`]: where the window's first guesses come from.
 //! * [`stream`]: the driver: several sequences, each with its decoder, one forward.
 //! * [`sequence`]: a KV cache with the tokens it holds, so that a chat re-uses its history.
 //! * [`request`]: what to decode and when to stop; what came out.
+//! * [`sampling`]: temperature, filters, penalties: as a function of a row, so that it
+//!   changes nothing for a decoder.
 //! * [`observe`]: watching a decode: tokens as they settle, iterations as they run.
 //! * [`trajectory`]: the states of a block on its way to the fixed point.
 //! * [`collect`]: trajectories of many prompts in wide forwards; [`naive`] the definition.
@@ -31,7 +33,7 @@
 //!
 //! # fn main() -> Result<(), cllm_decode::LmError> {
 //! let mut lm = Fake::new(Kind::Copy(4), 10, 100);
-//! let request = Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, stop_tokens: vec![] };
+//! let request = Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, ..Request::default() };
 //!
 //! let mut sequence = Sequence::new(lm.new_cache());
 //! let slow = ar::generate(&mut lm, &mut sequence, &request, &mut (), DEFAULT_PREFILL_CHUNK)?;
@@ -60,6 +62,7 @@ pub mod lm;
 pub mod naive;
 pub mod observe;
 pub mod request;
+pub mod sampling;
 pub mod sequence;
 pub mod stream;
 pub mod trajectory;
@@ -72,5 +75,6 @@ pub use jacobi::Jacobi;
 pub use lm::{CausalLm, KvCache, LmError, Output, Token};
 pub use observe::{Iteration, Observer, Phase, RecordedIteration, Recorder};
 pub use request::{Answer, Finish, Request, Stats};
+pub use sampling::{Logprobs, Sampler, Sampling};
 pub use sequence::Sequence;
 pub use stream::{DEFAULT_PREFILL_CHUNK, Driver, Stream};

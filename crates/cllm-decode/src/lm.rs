@@ -45,6 +45,31 @@ pub trait CausalLm {
     ) -> Result<(), LmError>;
 }
 
+impl<L: CausalLm> CausalLm for &mut L {
+    type Cache = L::Cache;
+
+    fn vocab_size(&self) -> usize {
+        (**self).vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        (**self).context_length()
+    }
+
+    fn new_cache(&self) -> Self::Cache {
+        (**self).new_cache()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        caches: &mut [&mut Self::Cache],
+        output: &mut Output,
+    ) -> Result<(), LmError> {
+        (**self).forward(batch, caches, output)
+    }
+}
+
 /// The keys and values of the settled tokens of one sequence. Entry i belongs to
 /// position i.
 pub trait KvCache {
@@ -178,6 +203,16 @@ pub enum LmError {
     NotFinite {
         /// Position of the row.
         position: usize,
+    },
+    /// A setting of [`Sampling`](crate::Sampling) out of its range.
+    #[error("{name} {value}: expected {expected}")]
+    BadSampling {
+        /// The setting.
+        name: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
     },
     /// A decoder was asked for blocks of no token.
     #[error("block length 0: expected at least 1")]

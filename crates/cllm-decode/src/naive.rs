@@ -37,6 +37,7 @@ pub fn collect<L: CausalLm>(
     }
     let Job { id, request, given } = job;
     let mut answer = Growing::new(request, lm)?;
+    request.sampling.require_greedy()?;
     let (mut cache, mut output) = (lm.new_cache(), Output::new());
     let Request { prompt, stop_tokens, .. } = request;
     let mut text = prompt.clone();

@@ -6,6 +6,7 @@
 use std::ops::ControlFlow;
 
 use crate::lm::Token;
+use crate::sampling::Logprobs;
 
 /// Whether a forward read the prompt or extended the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,6 +44,11 @@ pub trait Observer {
         ControlFlow::Continue(())
     }
 
+    /// How likely the token that is told next was; only if the request asks for it.
+    fn logprobs(&mut self, logprobs: &Logprobs) {
+        let _ = logprobs;
+    }
+
     /// A forward has run; comes after its tokens.
     fn iteration(&mut self, iteration: &Iteration<'_>) {
         let _ = iteration;
@@ -57,6 +63,10 @@ impl<O: Observer + ?Sized> Observer for &mut O {
         (**self).token(token)
     }
 
+    fn logprobs(&mut self, logprobs: &Logprobs) {
+        (**self).logprobs(logprobs);
+    }
+
     fn iteration(&mut self, iteration: &Iteration<'_>) {
         (**self).iteration(iteration);
     }
@@ -65,6 +75,10 @@ impl<O: Observer + ?Sized> Observer for &mut O {
 impl<O: Observer + ?Sized> Observer for Box<O> {
     fn token(&mut self, token: Token) -> ControlFlow<()> {
         (**self).token(token)
+    }
+
+    fn logprobs(&mut self, logprobs: &Logprobs) {
+        (**self).logprobs(logprobs);
     }
 
     fn iteration(&mut self, iteration: &Iteration<'_>) {

@@ -12,6 +12,7 @@ use std::ops::ControlFlow;
 
 use crate::lm::{CausalLm, LmError, Token};
 use crate::observe::{Observer, Phase};
+use crate::sampling::{Logprobs, Sampler, Sampling};
 
 /// What to decode.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Request {
     pub max_new_tokens: usize,
     /// Tokens that end the answer.
     pub stop_tokens: Vec<Token>,
+    /// How tokens are chosen; greedily by default.
+    pub sampling: Sampling,
 }
 
 /// Why an answer ended.
@@ -126,6 +129,7 @@ impl Growing {
         if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocab) {
             return Err(LmError::UnknownToken { token, vocab });
         }
+        request.sampling.validate(vocab)?;
         Ok(Self {
             tokens: Vec::new(),
             finish: (request.max_new_tokens == 0).then_some(Finish::MaxNewTokens),
@@ -140,6 +144,12 @@ impl Growing {
         self.max_new_tokens.min(self.space) - self.tokens.len()
     }
 
+    /// The sampler of a request; `None` if the model's argmax is all that is asked.
+    pub(crate) fn sampler(request: &Request) -> Option<Sampler> {
+        let Request { prompt, sampling, .. } = request;
+        (!sampling.is_off()).then(|| Sampler::new(sampling.clone(), prompt.len()))
+    }
+
     /// Adds settled tokens, in order, until one of them ends the answer. Returns how many
     /// were added.
     pub(crate) fn settle(
@@ -148,12 +158,27 @@ impl Growing {
         stop_tokens: &[Token],
         observer: &mut (impl Observer + ?Sized),
     ) -> usize {
+        self.settle_with(tokens, stop_tokens, observer, |_| None)
+    }
+
+    /// As [`settle`](Self::settle), and tells the observer what `logprobs` has to say of the
+    /// token with this index among `tokens`.
+    pub(crate) fn settle_with(
+        &mut self,
+        tokens: &[Token],
+        stop_tokens: &[Token],
+        observer: &mut (impl Observer + ?Sized),
+        logprobs: impl Fn(usize) -> Option<Logprobs>,
+    ) -> usize {
         let before = self.tokens.len();
-        for &token in tokens {
+        for (i, &token) in tokens.iter().enumerate() {
             if self.finish.is_some() {
                 break;
             }
             self.tokens.push(token);
+            if let Some(logprobs) = logprobs(i) {
+                observer.logprobs(&logprobs);
+            }
             let flow = observer.token(token);
             self.finish = if stop_tokens.contains(&token) {
                 Some(Finish::StopToken)

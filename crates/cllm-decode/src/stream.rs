@@ -17,6 +17,7 @@ use crate::decoder::{Decoder, Verdict};
 use crate::lm::{CausalLm, KvCache, LmError, Output, Token};
 use crate::observe::{Iteration, Observer, Phase};
 use crate::request::{Answer, Finish, Growing, Request, Stats};
+use crate::sampling::Sampler;
 use crate::sequence::Sequence;
 
 /// Prompt rows per forward unless told otherwise: enough for the weights' traffic to
@@ -36,6 +37,8 @@ pub struct Stream<S, D, O> {
     text: Vec<Token>,
     prompt_len: usize,
     answer: Growing,
+    /// `None` if the model's argmax is what is asked.
+    sampler: Option<Sampler>,
     /// Its rows in the forward under way.
     rows: Range<usize>,
 }
@@ -60,9 +63,21 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
             sequence.borrow_mut().align(&request.prompt);
         }
         decoder.begin();
+        let sampler = Growing::sampler(&request);
         let Request { prompt: text, stop_tokens, .. } = request;
         let prompt_len = text.len();
-        Ok(Self { sequence, decoder, observer, stop_tokens, text, prompt_len, answer, rows: 0..0 })
+        let rows = 0..0;
+        Ok(Self {
+            sequence,
+            decoder,
+            observer,
+            stop_tokens,
+            text,
+            prompt_len,
+            answer,
+            sampler,
+            rows,
+        })
     }
 
     /// Why the answer ended, if it has.
@@ -120,6 +135,23 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
             }
         }
         self.rows = first..batch.len();
+        if self.sampler.is_some() {
+            batch.want_logits(self.rows.clone());
+        }
+    }
+
+    /// Chooses the tokens of its rows, if that is not for the model to do. Decoders read
+    /// them as argmax and need not know.
+    fn draw(&mut self, batch: &Batch, output: &mut Output) {
+        let Some(sampler) = &mut self.sampler else { return };
+        for i in self.rows.clone() {
+            let row = batch.rows()[i];
+            if row.want == Want::Logits {
+                let settled = &self.text[..row.prefix];
+                let token = sampler.draw(output.logits(i), settled, batch.tokens(i));
+                output.set_argmax(i, token);
+            }
+        }
     }
 
     /// Takes its share of a forward.
@@ -146,7 +178,20 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
                 verdict
             }
         };
-        let settled = self.answer.settle(verdict.settled, &self.stop_tokens, &mut self.observer);
+        // The row that said settled[i] is that of the token before it.
+        let logprobs = |i: usize| {
+            let row = match phase {
+                Phase::Prefill => self.rows.end - 1,
+                Phase::Decode => self.rows.start + verdict.keep[i],
+            };
+            self.sampler.as_ref()?.logprobs(output.logits(row), verdict.settled[i])
+        };
+        let settled = self.answer.settle_with(
+            verdict.settled,
+            &self.stop_tokens,
+            &mut self.observer,
+            logprobs,
+        );
         self.text.extend_from_slice(&verdict.settled[..settled]);
         let keep = match phase {
             Phase::Prefill => verdict.keep,
@@ -211,6 +256,7 @@ impl Driver {
             other => other?,
         }
         for stream in streams.iter_mut().filter(|s| !s.rows.is_empty()) {
+            stream.draw(&self.batch, &mut self.output);
             stream.absorb(&self.batch, &self.output);
         }
         Ok(streams.iter().filter(|s| s.finish().is_none()).count())

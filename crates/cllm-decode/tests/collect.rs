@@ -47,7 +47,7 @@ prop_compose! {
         stop_tokens in prop::collection::vec(0..vocab, 0..3),
         given in prop::option::weighted(0.3, prop::collection::vec(0..vocab, 0..30)),
     ) -> (Request, Option<Vec<Token>>) {
-        (Request { prompt, max_new_tokens, stop_tokens }, given)
+        (Request { prompt, max_new_tokens, stop_tokens, ..Request::default() }, given)
     }
 }
 
@@ -229,7 +229,7 @@ fn a_failed_forward_and_a_bad_job_are_errors() {
     let request = |prompt: &[Token]| Request {
         prompt: prompt.to_vec(),
         max_new_tokens: 12,
-        stop_tokens: vec![],
+        ..Request::default()
     };
     let push = |collector: &mut Collector<FakeCache>, prompt: &[Token], given| {
         collector.push(&fake, Job { id: 0, request: request(prompt), given })

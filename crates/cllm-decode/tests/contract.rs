@@ -234,7 +234,7 @@ fn bad_requests() {
     let check = |prompt: Vec<Token>, expected: LmError| {
         let mut lm = fake();
         let mut sequence = Sequence::new(cache_of(&mut lm, &[]));
-        let request = Request { prompt, max_new_tokens: 0, stop_tokens: vec![] };
+        let request = Request { prompt, max_new_tokens: 0, ..Request::default() };
         let ar = ar::generate(&mut lm, &mut sequence, &request, &mut (), 512);
         assert_eq!(ar, Err(expected.clone()));
         let decoder = Jacobi::new(4, Draft::Context, 0).expect("4 > 0");
@@ -273,7 +273,8 @@ fn known_forwards() {
         let mut lm = Fake::new(kind, 10, 100);
         let mut sequence = Sequence::new(lm.new_cache());
         let mut decoder = Jacobi::new(8, draft, 0).expect("8 > 0");
-        let request = Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, stop_tokens: vec![] };
+        let request =
+            Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, ..Request::default() };
         let answer = stream::generate(&mut lm, &mut sequence, &mut decoder, &request, &mut (), 512)
             .expect("a sound request");
         assert_eq!(answer.stats.decode_forwards, forwards, "{kind:?} {draft}");

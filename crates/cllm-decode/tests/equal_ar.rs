@@ -107,7 +107,7 @@ prop_compose! {
         vocab in Just(vocab as usize),
     ) -> Case {
         let fake = Fake { nan_at, ..Fake::new(kind, vocab, context) };
-        let request = Request { prompt, max_new_tokens, stop_tokens };
+        let request = Request { prompt, max_new_tokens, stop_tokens, ..Request::default() };
         Case { fake, request, break_at, chunk }
     }
 }
@@ -239,7 +239,7 @@ proptest! {
         for (prompt, max_new_tokens, n, draft) in others {
             let prompt = prompt.into_iter().map(|token| token % vocab).collect();
             let stop_tokens = case.request.stop_tokens.clone();
-            all.push((Request { prompt, max_new_tokens, stop_tokens }, n, draft));
+            all.push((Request { prompt, max_new_tokens, stop_tokens, ..Request::default() }, n, draft));
         }
         all.retain(|(request, ..)| {
             !request.prompt.is_empty() && request.prompt.len() < fake.context

@@ -156,7 +156,7 @@ proptest! {
         seed in any::<u64>(),
     ) {
         let prompt: Vec<Token> = prompt.into_iter().map(|t| t % fake.vocab as u32).collect();
-        let request = Request { prompt, max_new_tokens: 1 + len, stop_tokens: vec![] };
+        let request = Request { prompt, max_new_tokens: 1 + len, ..Request::default() };
         let mut lm = fake.clone();
         let mut sequence = Sequence::new(lm.new_cache());
         let mut decoder = Jacobi::new(len, draft, seed).expect("len > 0");
