@@ -11,6 +11,12 @@
 //! * [`ar`]: autoregressive decoding, the oracle every decoder is held to.
 //! * [`decoder`]: the seam to all other ways of decoding, [`Decoder`].
 //! * [`jacobi`]: Jacobi decoding with a window that refills as tokens settle.
+//! * [`jacobi_pool`]: the same with an n-gram pool and candidates beside the window.
+//! * [`lookahead`]: lookahead decoding. [`prompt_lookup`]: guesses from the text alone.
+//!   [`draft_model`]: guesses of a smaller model. [`oracle`]: guesses of given quality.
+//! * [`auto`]: as many guesses as pay, by a [`cost`] model.
+//! * [`spec`]: decoders by name.
+//! * [`tree`]: verifying a tree of guesses. [`ngram`]: a pool of them.
 //! * [`draft`]: where the window's first guesses come from.
 //! * [`stream`]: the driver: several sequences, each with its decoder, one forward.
 //! * [`sequence`]: a KV cache with the tokens it holds, so that a chat re-uses its history.
@@ -50,31 +56,49 @@
 //! ```
 
 pub mod ar;
+pub mod auto;
 pub mod batch;
 pub mod collect;
+pub mod cost;
 pub mod counter;
 pub mod decoder;
 pub mod draft;
+pub mod draft_model;
 pub mod fake;
 pub mod fixed_point;
 pub mod jacobi;
+pub mod jacobi_pool;
 pub mod lm;
+pub mod lookahead;
 pub mod naive;
+pub mod ngram;
 pub mod observe;
+pub mod oracle;
+pub mod prompt_lookup;
 pub mod request;
 pub mod sampling;
 pub mod sequence;
+pub mod spec;
 pub mod stream;
 pub mod trajectory;
+pub mod tree;
 pub mod window;
 
+pub use auto::Auto;
 pub use batch::{AdapterId, Batch, Row, Want};
+pub use cost::CostModel;
 pub use decoder::{Decoder, Verdict};
 pub use draft::Draft;
+pub use draft_model::DraftModel;
 pub use jacobi::Jacobi;
+pub use jacobi_pool::{JacobiPool, PoolOptions};
 pub use lm::{CausalLm, KvCache, LmError, Output, Token};
+pub use lookahead::{Lookahead, LookaheadOptions};
 pub use observe::{Iteration, Observer, Phase, RecordedIteration, Recorder};
+pub use oracle::Oracle;
+pub use prompt_lookup::PromptLookup;
 pub use request::{Answer, Finish, Request, Stats};
 pub use sampling::{Logprobs, Sampler, Sampling};
 pub use sequence::Sequence;
+pub use spec::{DecoderList, DecoderSpec};
 pub use stream::{DEFAULT_PREFILL_CHUNK, Driver, Stream};

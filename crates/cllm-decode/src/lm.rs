@@ -214,6 +214,12 @@ pub enum LmError {
         /// What it may be.
         expected: &'static str,
     },
+    /// A cost model without a cost for one row, or with costs that are none.
+    #[error("costs of a forward: {what}")]
+    BadCost {
+        /// What was expected and found.
+        what: String,
+    },
     /// A decoder was asked for blocks of no token.
     #[error("block length 0: expected at least 1")]
     EmptyBlock,
