@@ -49,7 +49,7 @@ impl<L: CausalLm> DraftModel<L> {
     /// # Errors
     /// [`LmError::BadSampling`] and its like if `sampling` is not valid.
     pub fn new(lm: L, tokens: usize, vocab: usize, sampling: Sampling) -> Result<Self, LmError> {
-        sampling.validate(vocab.min(lm.vocab_size()))?;
+        sampling.validate(vocab)?;
         let sequence = Sequence::new(lm.new_cache());
         let (batch, output, tree) = (Batch::new(), Output::new(), Tree::default());
         let (sampler, failed) = (None, false);

@@ -1,16 +1,19 @@
 //! The theorem: every decoder gives the tokens that one token a forward gives, for any
-//! model, prompt, window, draft, limit, stop and chunking.
+//! model, prompt, window, draft, limit, stop and chunking, greedy or sampled.
 
 mod common;
 
 use std::ops::ControlFlow;
 
-use cllm_decode::fake::Fake;
+use cllm_decode::fake::{Fake, FakeCache};
+use cllm_decode::spec::Built;
 use cllm_decode::{
-    Answer, CausalLm, Decoder, Draft, Finish, Jacobi, LmError, Observer, RecordedIteration,
-    Recorder, Request, Sequence, Token, ar, stream,
+    Answer, Auto, Batch, CausalLm, CostModel, Decoder, DecoderSpec, Draft, DraftModel, Finish,
+    Jacobi, LmError, Logprobs, LookaheadOptions, Observer, Oracle, Output, PoolOptions,
+    PromptLookup, RecordedIteration, Recorder, Request, Sampler, Sampling, Sequence, Token, Want,
+    ar, stream,
 };
-use common::kinds;
+use common::{kinds, samplings};
 use proptest::prelude::*;
 
 /// Breaks at the given token of the answer, and records.
@@ -18,6 +21,7 @@ use proptest::prelude::*;
 struct Watcher {
     break_at: Option<usize>,
     tokens: Vec<Token>,
+    logprobs: Vec<Logprobs>,
     recorder: Recorder,
 }
 
@@ -29,6 +33,10 @@ impl Observer for Watcher {
         } else {
             ControlFlow::Continue(())
         }
+    }
+
+    fn logprobs(&mut self, logprobs: &Logprobs) {
+        self.logprobs.push(logprobs.clone());
     }
 
     fn iteration(&mut self, iteration: &cllm_decode::Iteration<'_>) {
@@ -68,7 +76,7 @@ impl Case {
             if self.fake.nan_at == Some(text.len() - 1) {
                 return Err(LmError::NotFinite { position: text.len() - 1 });
             }
-            let token = self.fake.next(&text);
+            let token = self.choose(&text);
             text.push(token);
             let len = text.len() - prompt.len();
             if self.request.stop_tokens.contains(&token) {
@@ -82,6 +90,16 @@ impl Case {
             }
         }
         Ok((text.split_off(prompt.len()), finish.expect("just set")))
+    }
+
+    /// The token after `text`.
+    fn choose(&self, text: &[Token]) -> Token {
+        let sampling = &self.request.sampling;
+        if sampling.is_off() {
+            return self.fake.next(text);
+        }
+        let mut sampler = Sampler::new(sampling.clone(), self.request.prompt.len());
+        sampler.draw(&self.fake.logits(text), text, std::iter::empty())
     }
 
     fn watcher(&self) -> Watcher {
@@ -104,16 +122,117 @@ prop_compose! {
         ],
         break_at in prop::option::weighted(0.2, 1..40usize),
         chunk in prop_oneof![1..9usize, Just(512usize)],
+        sampling in prop_oneof![Just(Sampling::default()), samplings(vocab)],
         vocab in Just(vocab as usize),
     ) -> Case {
         let fake = Fake { nan_at, ..Fake::new(kind, vocab, context) };
-        let request = Request { prompt, max_new_tokens, stop_tokens, ..Request::default() };
+        let request = Request { prompt, max_new_tokens, stop_tokens, sampling };
         Case { fake, request, break_at, chunk }
     }
 }
 
 fn drafts() -> impl Strategy<Value = Draft> {
     prop::sample::select(Draft::ALL.to_vec())
+}
+
+/// A decoder and what it is made of.
+#[derive(Debug, Clone)]
+enum Way {
+    Named(DecoderSpec),
+    /// Options that the names do not allow: prompt lookup with 0 of something, jacobi-pool
+    /// without keys.
+    Lookup(usize, usize),
+    Pool(PoolOptions),
+    /// Another decoder inside, and costs that fall and rise.
+    Auto {
+        inner: Box<Way>,
+        n: usize,
+        slope: f64,
+    },
+    /// A model of any kind, vocabulary, context and flaw.
+    Model {
+        fake: Fake,
+        tokens: usize,
+        sampling: Option<Sampling>,
+    },
+    /// Knows the answer, or some other text.
+    Oracle {
+        right: bool,
+        n: usize,
+        p: f64,
+    },
+}
+
+impl Way {
+    fn build(&self, case: &Case, seed: u64) -> Box<dyn Decoder> {
+        let text = |right: bool| {
+            let answer = if right { case.expected().map(|e| e.0) } else { Ok(vec![]) };
+            [&case.request.prompt[..], &answer.unwrap_or_default()].concat()
+        };
+        match self.clone() {
+            Self::Named(spec) => match spec.build(seed, &CostModel::default()).expect("sound") {
+                Built::Decoder(decoder) => decoder,
+                Built::Ar | Built::DraftModel { .. } => unreachable!("not drawn"),
+            },
+            Self::Lookup(ngram, tokens) => Box::new(PromptLookup::new(ngram, tokens)),
+            Self::Pool(options) => {
+                Box::new(cllm_decode::JacobiPool::new(options, seed).expect("sound"))
+            }
+            Self::Auto { inner, n, slope } => {
+                let costs = CostModel::new([(1, 1.0), (9, 1.0 + slope)]).expect("sound");
+                Box::new(Auto::new(inner.build(case, seed), n, costs).expect("sound"))
+            }
+            Self::Model { fake, tokens, sampling } => {
+                let sampling = match sampling {
+                    Some(other) => Sampling { logit_bias: vec![], ..other },
+                    None => case.request.sampling.clone(),
+                };
+                let vocab = case.fake.vocab;
+                Box::new(DraftModel::new(fake, tokens, vocab, sampling).expect("sound"))
+            }
+            Self::Oracle { right, n, p } => {
+                Box::new(Oracle::new(text(right), n, p, seed).expect("sound"))
+            }
+        }
+    }
+}
+
+fn ways() -> impl Strategy<Value = Way> {
+    let named = |spec| Way::Named(spec);
+    let jacobi = (1..=40usize, drafts())
+        .prop_map(move |(n, draft)| named(DecoderSpec::Jacobi { n, draft }))
+        .boxed();
+    let pool = (1..=20usize, 0..5usize, 0..8usize, 0..5usize, drafts())
+        .prop_map(|(n, candidates, tokens, ngram, draft)| {
+            Way::Pool(PoolOptions { n, candidates, tokens, ngram, draft })
+        })
+        .boxed();
+    let lookahead = (1..9usize, 2..7usize, 0..9usize)
+        .prop_map(move |(w, n, g)| named(DecoderSpec::Lookahead(LookaheadOptions { w, n, g })))
+        .boxed();
+    let lookup = (0..5usize, 0..12usize).prop_map(|(ngram, tokens)| Way::Lookup(ngram, tokens));
+    let inner = prop_oneof![jacobi.clone(), pool.clone(), lookahead.clone(), lookup.clone()];
+    let auto = (inner, 1..20usize, 0.0..1.0f64).prop_map(|(inner, n, slope)| Way::Auto {
+        inner: Box::new(inner),
+        n,
+        slope,
+    });
+    let model = (1..40u32)
+        .prop_flat_map(|vocab| {
+            let nan_at = prop::option::weighted(0.2, 0..90usize);
+            let sampling = prop::option::weighted(0.3, samplings(vocab));
+            (kinds(vocab), Just(vocab), 1..120usize, nan_at, 0..10usize, sampling)
+        })
+        .prop_map(|(kind, vocab, context, nan_at, tokens, sampling)| {
+            let fake = Fake { nan_at, ..Fake::new(kind, vocab as usize, context) };
+            Way::Model { fake, tokens, sampling }
+        });
+    let oracle = (any::<bool>(), 1..20usize, 0.0..1.2f64).prop_map(|(right, n, p)| Way::Oracle {
+        right,
+        n,
+        p,
+    });
+    prop_oneof![jacobi, pool, lookahead, lookup, auto, model, oracle]
 }
 
 /// Replays a trace from its drafts and outputs alone.
@@ -133,7 +252,7 @@ fn check_report(
     case: &Case,
     result: &Result<Answer, LmError>,
     watcher: &Watcher,
-    sequence: &Sequence<cllm_decode::fake::FakeCache>,
+    sequence: &Sequence<FakeCache>,
 ) -> Result<(), TestCaseError> {
     prop_assert_eq!(&replay(&watcher.recorder.iterations)?, &watcher.tokens);
     prop_assert!(sequence.cache.tokens().eq(sequence.tokens.iter().copied()));
@@ -225,31 +344,61 @@ proptest! {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(5_000))]
 
+    #[test]
+    fn every_decoder_is_ar(case in cases(), way in ways(), seed in any::<u64>()) {
+        let mut fake = case.fake.clone();
+        let mut sequence = Sequence::new(fake.new_cache());
+        let mut ar_watcher = case.watcher();
+        let ar =
+            ar::generate(&mut fake, &mut sequence, &case.request, &mut ar_watcher, case.chunk);
+
+        let mut fake = case.fake.clone();
+        let mut sequence = Sequence::new(fake.new_cache());
+        let mut decoder = way.build(&case, seed);
+        // Twice, as a decoder must forget what it learned.
+        for _ in 0..2 {
+            let mut watcher = case.watcher();
+            let result = stream::generate(
+                &mut fake, &mut sequence, &mut *decoder, &case.request, &mut watcher, case.chunk,
+            );
+            prop_assert_eq!(outcome(&result), outcome(&ar));
+            prop_assert_eq!(&watcher.logprobs, &ar_watcher.logprobs);
+            check_report(&case, &result, &watcher, &sequence)?;
+            let (Ok(result), Ok(ar)) = (result, &ar) else { return Ok(()) };
+            let retries = if case.fake.nan_at.is_none() { 1 } else { 2 };
+            prop_assert!(result.stats.decode_forwards <= retries * ar.stats.decode_forwards);
+        }
+    }
+
     /// Several requests to one model, in one batch, some in prefill and some decoding.
     #[test]
     fn companions_change_nothing(
         case in cases(),
         others in prop::collection::vec(
-            (prop::collection::vec(any::<u32>(), 1..30), 0..50usize, 1..20usize, drafts()), 0..4),
+            (prop::collection::vec(any::<u32>(), 1..30), 0..50usize, samplings(1), ways()), 0..4),
+        way in ways(),
         seed in any::<u64>(),
     ) {
         let mut fake = Fake { nan_at: None, ..case.fake.clone() };
         let vocab = fake.vocab as u32;
-        let mut all = vec![(case.request.clone(), 16, Draft::NGram)];
-        for (prompt, max_new_tokens, n, draft) in others {
+        let mut all = vec![(case.request.clone(), way)];
+        for (prompt, max_new_tokens, sampling, way) in others {
             let prompt = prompt.into_iter().map(|token| token % vocab).collect();
             let stop_tokens = case.request.stop_tokens.clone();
-            all.push((Request { prompt, max_new_tokens, stop_tokens, ..Request::default() }, n, draft));
+all.push((Request { prompt, max_new_tokens, stop_tokens, sampling }, way));
         }
         all.retain(|(request, ..)| {
             !request.prompt.is_empty() && request.prompt.len() < fake.context
         });
-        let decoder = |n, draft| Jacobi::new(n, draft, seed).expect("n > 0");
+        let decoder = |request: &Request, way: &Way| {
+            let fake = Fake { nan_at: None, ..case.fake.clone() };
+            way.build(&Case { fake, request: request.clone(), ..case.clone() }, seed)
+        };
 
         let mut streams = Vec::new();
-        for (request, n, draft) in &all {
+        for (request, way) in &all {
             let sequence = Sequence::new(fake.new_cache());
-            let decoder: Box<dyn Decoder> = Box::new(decoder(*n, *draft));
+            let decoder = decoder(request, way);
             let observer = Recorder::default();
             streams.push(
                 stream::Stream::new(&fake, sequence, decoder, request.clone(), observer)
@@ -268,13 +417,13 @@ proptest! {
             }
         }
 
-        for (stream, (request, n, draft)) in streams.into_iter().zip(all) {
+        for (stream, (request, way)) in streams.into_iter().zip(all) {
             let (sequence, _, recorder, answer) = stream.into_parts();
             let answer = answer.expect("all have ended");
             let mut alone_sequence = Sequence::new(fake.new_cache());
             let mut alone_recorder = Recorder::default();
             let alone = stream::generate(
-                &mut fake, &mut alone_sequence, &mut decoder(n, draft), &request,
+                &mut fake, &mut alone_sequence, &mut *decoder(&request, &way), &request,
                 &mut alone_recorder, case.chunk,
             ).expect("no NaN");
             prop_assert_eq!(&answer.tokens, &alone.tokens);
@@ -295,15 +444,14 @@ proptest! {
         case in cases(),
         shared in 0..70usize,
         more in prop::collection::vec(any::<u32>(), 0..20),
-        n in 1..20usize,
-        draft in drafts(),
+        way in ways(),
         seed in any::<u64>(),
     ) {
         let mut fake = Fake { nan_at: None, ..case.fake.clone() };
         let mut sequence = Sequence::new(fake.new_cache());
-        let mut decoder = Jacobi::new(n, draft, seed).expect("n > 0");
+        let mut decoder = way.build(&case, seed);
         let first = stream::generate(
-            &mut fake, &mut sequence, &mut decoder, &case.request, &mut case.watcher(), case.chunk,
+            &mut fake, &mut sequence, &mut *decoder, &case.request, &mut case.watcher(), case.chunk,
         );
         let text: Vec<Token> = first.map(|a| a.tokens).unwrap_or_default();
         let mut prompt = [&case.request.prompt[..], &text].concat();
@@ -313,11 +461,11 @@ proptest! {
 
         let mut fresh_sequence = Sequence::new(fake.new_cache());
         let fresh = stream::generate(
-            &mut fake, &mut fresh_sequence, &mut decoder, &request, &mut (), case.chunk,
+            &mut fake, &mut fresh_sequence, &mut *decoder, &request, &mut (), case.chunk,
         );
         let held = sequence.clone();
         let reused = stream::generate(
-            &mut fake, &mut sequence, &mut decoder, &request, &mut (), case.chunk,
+            &mut fake, &mut sequence, &mut *decoder, &request, &mut (), case.chunk,
         );
         prop_assert_eq!(outcome(&reused), outcome(&fresh));
         let (Ok(reused), Ok(fresh)) = (reused, fresh) else { return Ok(()) };
@@ -331,4 +479,88 @@ proptest! {
         let read = request.prompt.len() - common.min(request.prompt.len() - 1);
         prop_assert_eq!(reused.stats.prefill_rows, read);
     }
+}
+
+/// Counts the rows that asked for all logits.
+struct Spy {
+    fake: Fake,
+    logits: usize,
+}
+
+impl CausalLm for Spy {
+    type Cache = FakeCache;
+
+    fn vocab_size(&self) -> usize {
+        self.fake.vocab_size()
+    }
+
+    fn context_length(&self) -> usize {
+        self.fake.context_length()
+    }
+
+    fn new_cache(&self) -> FakeCache {
+        self.fake.new_cache()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &Batch,
+        caches: &mut [&mut FakeCache],
+        output: &mut Output,
+    ) -> Result<(), LmError> {
+        self.logits += batch.rows().iter().filter(|row| row.want == Want::Logits).count();
+        self.fake.forward(batch, caches, output)
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    /// A decoder with nothing to guess is autoregressive decoding, row for row; and without
+    /// sampling nobody asks for logits, whatever the decoder.
+    #[test]
+    fn off_means_off(case in cases(), way in ways(), draft in drafts(), seed in any::<u64>()) {
+        let mut spy = Spy { fake: case.fake.clone(), logits: 0 };
+        let mut run = |decoder: Option<&mut dyn Decoder>| {
+            spy.logits = 0;
+            let (mut sequence, mut watcher) = (Sequence::new(spy.new_cache()), case.watcher());
+            let (request, chunk) = (&case.request, case.chunk);
+            let result = match decoder {
+                None => ar::generate(&mut spy, &mut sequence, request, &mut watcher, chunk),
+                Some(decoder) => stream::generate(
+                    &mut spy, &mut sequence, decoder, request, &mut watcher, chunk,
+                ),
+            };
+            (result, watcher.recorder, spy.logits)
+        };
+        let (ar, trace, _) = run(None);
+        let one = PoolOptions { n: 1, candidates: 0, draft, ..PoolOptions::default() };
+        let model = Fake::new(cllm_decode::fake::Kind::Copy(1), case.fake.vocab, 100);
+        for way in [
+            Way::Named(DecoderSpec::Jacobi { n: 1, draft }),
+            Way::Pool(one),
+            Way::Lookup(0, 8),
+            Way::Lookup(3, 0),
+            Way::Auto { inner: Box::new(way.clone()), n: 1, slope: 0.1 },
+            Way::Model { fake: model, tokens: 0, sampling: None },
+            Way::Oracle { right: true, n: 1, p: 1.0 },
+        ] {
+            if matches!(&way, Way::Auto { inner, .. } if !is_elastic(inner)) {
+                continue;
+            }
+            let (off, off_trace, _) = run(Some(&mut *way.build(&case, seed)));
+            if case.fake.nan_at.is_none() {
+                prop_assert_eq!(&off, &ar, "{:?}", way);
+                prop_assert_eq!(&off_trace, &trace, "{:?}", way);
+            }
+            prop_assert!(off_trace.iterations.iter().all(|it| it.start == 0 || it.rows == 1));
+        }
+        let (.., logits) = run(Some(&mut *way.build(&case, seed)));
+        prop_assert!(logits == 0 || !case.request.sampling.is_off());
+    }
+}
+
+/// Whether its rows are at most the room it is given.
+fn is_elastic(way: &Way) -> bool {
+    matches!(way, Way::Named(DecoderSpec::Jacobi { .. }) | Way::Lookup(..))
 }

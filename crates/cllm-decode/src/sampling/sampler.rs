@@ -51,7 +51,10 @@ impl Sampler {
             self.logits.clear();
             self.logits.extend_from_slice(logits);
             for &(token, bias) in &sampling.logit_bias {
-                self.logits[token as usize] += bias;
+                // A draft model may have fewer tokens than the model the settings are for.
+                if let Some(logit) = self.logits.get_mut(token as usize) {
+                    *logit += bias;
+                }
             }
             if sampling.has_penalties() {
                 history.see(text, more);
