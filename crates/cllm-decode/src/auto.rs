@@ -12,7 +12,8 @@
 //!
 //! T is the machine's [`CostModel`]; c_k, the probability that guess k is right if those
 //! before it are, is an exponentially decayed mean of what forwards have shown, about the last
-//! sixteen that got that far. A depth that no forward has reached is taken to be as the one before it, so
+//! sixty-four that got that far; or the last eight, as soon as those differ from it by four
+//! standard deviations: steady text wants a long memory, a turn a short one. A depth that no forward has reached is taken to be as the one before it, so
 //! that success widens the window.
 //!
 //! When n = 1 is best, decoding is autoregressive and teaches nothing. So `Auto` *probes*: a
@@ -23,7 +24,7 @@
 //! **What it may cost** is not left to estimates. Account is kept of time spent over the
 //! autoregressive way, `sum T(rows) - settled T(1)`, and a forward of several rows runs only
 //! if, should it settle a single token, that stays below 3 % of the autoregressive time plus the
-//! cost of four forwards. Gains count against it, but no more than thirty-two forwards of
+//! cost of four forwards. Gains count against it, but no more than sixteen forwards of
 //! them: a good beginning does not pay for a bad end.
 //!
 //! Deterministic: no clock, and the same text gives the same choices.
@@ -34,8 +35,10 @@ use crate::decoder::{Decoder, Verdict};
 use crate::lm::{LmError, Output, Token};
 use crate::prompt_lookup::PromptLookup;
 
-/// Forwards that a decayed mean remembers.
-const MEMORY: f64 = 16.0;
+/// Forwards that a mean remembers, and those that show a change.
+const MEMORY: (f64, f64) = (64.0, 8.0);
+/// Standard deviations that are a change.
+const CHANGE: f64 = 4.0;
 /// First guess of c_1, before anything is known: four or five rows at 4.5 % each.
 const PRIOR: f64 = 0.5;
 /// Share of the autoregressive time that may be lost.
@@ -43,11 +46,11 @@ const SHARE: f64 = 0.03;
 /// Forwards of one row that may be lost besides.
 const ALLOWANCE: f64 = 4.0;
 /// Forwards of one row that gains count for at most.
-const CREDIT: f64 = 32.0;
+const CREDIT: f64 = 16.0;
 /// Forwards of a probe: Jacobi guesses need a few iterations to become good.
 const PROBE: usize = 4;
-/// Rows of a probe, at most.
-const PROBE_ROWS: usize = 8;
+/// Rows of a probe, at most, and what one of its forwards may cost, in forwards of one row.
+const PROBE_ROWS: (usize, f64) = (8, 1.35);
 /// Forwards until the first probe, and at most until any.
 const PAUSE: (usize, usize) = (16, 512);
 /// Tokens that must have stood together before for prompt lookup to be tried.
@@ -59,11 +62,42 @@ const LOOKUP_TOKENS: usize = 7;
 /// Rows of a try.
 const LOOKUP_PROBE: usize = 4;
 
+/// A probability, as far as forwards have shown it.
+#[derive(Debug, Clone, Copy)]
+struct Mean {
+    long: f64,
+    short: f64,
+    seen: f64,
+}
+
+impl Mean {
+    fn new(prior: f64) -> Self {
+        Self { long: prior, short: prior, seen: 0.0 }
+    }
+
+    fn learn(&mut self, yes: bool) {
+        let value = f64::from(u8::from(yes));
+        // The first observation weighs a third against what was assumed.
+        let weight = |memory: f64| 1.0 / (self.seen + 3.0).min(memory);
+        let (long, short) = (weight(MEMORY.0), weight(MEMORY.1));
+        self.long += long * (value - self.long);
+        self.short += short * (value - self.short);
+        self.seen += 1.0;
+        // Variance of a decayed mean: that of one observation over (2 memory - 1). Near 0 and
+        // 1 it is not believed.
+        let p = self.long.clamp(0.05, 0.95);
+        let deviation = (p * (1.0 - p) / (2.0 * MEMORY.1 - 1.0)).sqrt();
+        if (self.short - self.long).abs() > CHANGE * deviation {
+            (self.long, self.seen) = (self.short, self.seen.min(MEMORY.1));
+        }
+    }
+}
+
 /// How often guesses are right, by their place.
 #[derive(Debug, Clone, Default)]
 struct Acceptance {
-    /// c_1, c_2, .. with the number of forwards that showed it.
-    conditional: Vec<(f64, f64)>,
+    /// c_1, c_2, ..
+    conditional: Vec<Mean>,
 }
 
 impl Acceptance {
@@ -71,24 +105,20 @@ impl Acceptance {
     fn learn(&mut self, guesses: usize, right: usize) {
         for k in 0..guesses.min(right + 1) {
             if k == self.conditional.len() {
-                self.conditional.push((self.at(k), 0.0));
+                self.conditional.push(Mean::new(self.at(k)));
             }
-            let (mean, seen) = &mut self.conditional[k];
-            // The first observation weighs a third against what was assumed.
-            let weight = (1.0 / (*seen + 3.0)).max(1.0 / MEMORY);
-            *mean += weight * (f64::from(u8::from(k < right)) - *mean);
-            *seen += 1.0;
+            self.conditional[k].learn(k < right);
         }
     }
 
     fn at(&self, k: usize) -> f64 {
-        self.conditional.get(k).or(self.conditional.last()).map_or(PRIOR, |c| c.0)
+        self.conditional.get(k).or(self.conditional.last()).map_or(PRIOR, |mean| mean.long)
     }
 
     /// Lets what comes next count more than what is known.
     fn doubt(&mut self) {
-        for (_, seen) in &mut self.conditional {
-            *seen = 0.0;
+        for mean in &mut self.conditional {
+            mean.seen = 0.0;
         }
     }
 
@@ -199,13 +229,21 @@ impl Governor {
         (2..=wanted).rev().find(fits).unwrap_or(1)
     }
 
+    /// Rows of a forward of a probe.
+    fn probe_rows(&self, most: usize) -> usize {
+        let (rows, cost) = PROBE_ROWS;
+        let limit = cost * self.costs.cost(1);
+        let cheap = |&rows: &usize| rows <= 2 || self.costs.cost(rows) <= limit;
+        (1..=rows.min(most)).rev().find(cheap).unwrap_or(1)
+    }
+
     /// Who proposes the next forward, and with how much room. `matched` looks for the last
     /// tokens in the text.
     fn choose(&self, room: usize, matched: impl FnOnce() -> usize) -> (Source, usize) {
         let most = self.n.min(room);
         let probing = self.probe > 0 || self.inner_pause.due();
         let wanted = match self.inner_rate.best(most, &self.costs) {
-            1 if probing => PROBE_ROWS.min(most),
+            1 if probing => self.probe_rows(most),
             best => best,
         };
         let rows = self.afforded(wanted);

@@ -8,8 +8,9 @@ use std::ops::Range;
 use cllm_decode::fake::{Fake, FakeCache, Kind};
 use cllm_decode::lm::argmax;
 use cllm_decode::{
-    AdapterId, Batch, CausalLm, Draft, Jacobi, KvCache, LmError, Output, Request, Row, Sequence,
-    Stats, Stream, Token, Want, ar, stream,
+    AdapterId, Batch, CausalLm, Decoder, Draft, DraftModel, Jacobi, JacobiPool, KvCache, LmError,
+    Lookahead, LookaheadOptions, Oracle, Output, PoolOptions, PromptLookup, Request, Row, Sampling,
+    Sequence, Stats, Stream, Token, Want, ar, stream,
 };
 use proptest::prelude::*;
 
@@ -266,19 +267,26 @@ fn sequences_align() {
     }
 }
 
-/// Answers 1 + 24 tokens after [3, 8, 5, 4] with windows of 8 rows; the forwards expected.
+/// Answers 1 + 24 tokens after [3, 8, 5, 4].
+fn statistics(kind: Kind, decoder: &mut dyn Decoder, sampling: &Sampling) -> Stats {
+    let mut lm = Fake::new(kind, 10, 100);
+    let mut sequence = Sequence::new(lm.new_cache());
+    let (prompt, sampling) = (vec![3, 8, 5, 4], sampling.clone());
+    let request = Request { prompt, max_new_tokens: 25, sampling, ..Request::default() };
+    let answer = stream::generate(&mut lm, &mut sequence, decoder, &request, &mut (), 512)
+        .expect("a sound request");
+    let mean = 24.0 / answer.stats.decode_forwards as f64;
+    assert_eq!(answer.stats.mean_acceptance_length(), Some(mean));
+    answer.stats
+}
+
+/// Windows of 8 rows; the forwards expected.
 #[test]
 fn known_forwards() {
     let check = |kind, draft, forwards: usize| {
-        let mut lm = Fake::new(kind, 10, 100);
-        let mut sequence = Sequence::new(lm.new_cache());
         let mut decoder = Jacobi::new(8, draft, 0).expect("8 > 0");
-        let request =
-            Request { prompt: vec![3, 8, 5, 4], max_new_tokens: 25, ..Request::default() };
-        let answer = stream::generate(&mut lm, &mut sequence, &mut decoder, &request, &mut (), 512)
-            .expect("a sound request");
-        assert_eq!(answer.stats.decode_forwards, forwards, "{kind:?} {draft}");
-        assert_eq!(answer.stats.mean_acceptance_length(), Some(24.0 / forwards as f64));
+        let stats = statistics(kind, &mut decoder, &Sampling::default());
+        assert_eq!(stats.decode_forwards, forwards, "{kind:?} {draft}");
     };
     // Every guess right: the window's 8 tokens each time.
     check(Kind::Constant(6), Draft::LastToken, 3);
@@ -287,6 +295,84 @@ fn known_forwards() {
     // States chase each other: every iteration settles one token, as AR does, no fewer.
     check(Kind::Cycle(10), Draft::LastToken, 24);
     assert_eq!(Stats::default().mean_acceptance_length(), None);
+}
+
+/// Forwards and rows of the other decoders.
+#[test]
+fn known_forwards_of_branches() {
+    let check = |kind, decoder: &mut dyn Decoder, sampling: &Sampling, expected| {
+        let stats = statistics(kind, decoder, sampling);
+        assert_eq!((stats.decode_forwards, stats.decode_rows), expected, "{kind:?}");
+    };
+    let greedy = Sampling::default();
+    let hot = Sampling { temperature: 1.5, presence_penalty: 0.5, seed: 3, ..greedy.clone() };
+    let hash = Kind::ContextHash(2);
+    // The same model drafts four tokens: all right, five a forward, greedy and sampled.
+    for sampling in [&greedy, &hot] {
+        let draft = Fake::new(hash, 10, 100);
+        let mut decoder = DraftModel::new(draft, 4, 10, sampling.clone()).expect("sound");
+        check(hash, &mut decoder, sampling, (5, 24));
+    }
+    // A draft model at the end of its context: one token a forward from there on.
+    let draft = Fake::new(hash, 10, 10);
+    let mut decoder = DraftModel::new(draft, 4, 10, greedy.clone()).expect("sound");
+    check(hash, &mut decoder, &greedy, (20, 26));
+    // No window, one candidate: what it settles comes from the branch alone.
+    let options = PoolOptions { n: 1, candidates: 1, tokens: 3, ngram: 2, draft: Draft::NGram };
+    let mut decoder = JacobiPool::new(options, 0).expect("1 > 0");
+    check(Kind::Copy(4), &mut decoder, &greedy, (6, 24));
+    // Prompt lookup goes on with itself beyond the end of the text.
+    check(Kind::Copy(4), &mut PromptLookup::new(3, 7), &greedy, (3, 24));
+    // No match, no row.
+    let cycle = Kind::Cycle(1_000);
+    let mut lm = Fake::new(cycle, 1_000, 100);
+    let request = Request { prompt: vec![5], max_new_tokens: 30, ..Request::default() };
+    let mut sequence = Sequence::new(lm.new_cache());
+    let mut decoder = PromptLookup::new(3, 7);
+    let answer = stream::generate(&mut lm, &mut sequence, &mut decoder, &request, &mut (), 512)
+        .expect("a sound request");
+    assert_eq!(answer.stats.decode_rows, 29);
+}
+
+/// Lookahead makes its n-grams itself: a text that never repeats a prompt token but follows a
+/// rule of the last token settles several tokens a forward.
+#[test]
+fn lookahead_finds_what_the_text_does_not_have() {
+    let mut lm = Fake::new(Kind::Cycle(50), 50, 200);
+    let request =
+        Request { prompt: vec![0, 10, 20, 30, 40], max_new_tokens: 40, ..Request::default() };
+    let mut run = |decoder: &mut dyn Decoder| {
+        let mut sequence = Sequence::new(lm.new_cache());
+        stream::generate(&mut lm, &mut sequence, decoder, &request, &mut (), 512)
+            .expect("a sound request")
+            .stats
+    };
+    let mut lookahead = Lookahead::new(LookaheadOptions::default(), 1).expect("sound");
+    let stats = run(&mut lookahead);
+    let w_and_g_and_n = (7 + 7) * 4;
+    assert!(stats.decode_rows <= stats.decode_forwards * w_and_g_and_n);
+    let jacobi = run(&mut Jacobi::new(28, Draft::Context, 1).expect("28 > 0"));
+    assert!(stats.decode_forwards < 26, "{stats:?}");
+    assert!(stats.decode_forwards < jacobi.decode_forwards, "{stats:?} {jacobi:?}");
+}
+
+/// Oracles are right as often as asked.
+#[test]
+fn oracles_err_on_purpose() {
+    let mut lm = Fake::new(Kind::ContextHash(2), 100, 3_000);
+    let request = Request { prompt: vec![5], max_new_tokens: 1_500, ..Request::default() };
+    let mut sequence = Sequence::new(lm.new_cache());
+    let ar = ar::generate(&mut lm, &mut sequence, &request, &mut (), 512).expect("sound");
+    let text = [&request.prompt[..], &ar.tokens].concat();
+    for (p, expected) in [(0.0, 1.0), (0.5, 1.9375), (0.8, 3.3616), (1.0, 5.0)] {
+        let mut oracle = Oracle::new(text.clone(), 5, p, 9).expect("5 > 0");
+        let mut sequence = Sequence::new(lm.new_cache());
+        let answer = stream::generate(&mut lm, &mut sequence, &mut oracle, &request, &mut (), 512)
+            .expect("sound");
+        assert_eq!(answer.tokens, ar.tokens);
+        let mean: f64 = answer.stats.mean_acceptance_length().expect("many forwards");
+        assert!((mean / expected - 1.0).abs() < 0.06, "{p}: {mean}");
+    }
 }
 
 proptest! {
