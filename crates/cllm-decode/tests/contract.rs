@@ -316,7 +316,7 @@ fn known_forwards_of_branches() {
     // A draft model at the end of its context: one token a forward from there on.
     let draft = Fake::new(hash, 10, 10);
     let mut decoder = DraftModel::new(draft, 4, 10, greedy.clone()).expect("sound");
-    check(hash, &mut decoder, &greedy, (20, 26));
+    check(hash, &mut decoder, &greedy, (19, 24));
     // No window, one candidate: what it settles comes from the branch alone.
     let options = PoolOptions { n: 1, candidates: 1, tokens: 3, ngram: 2, draft: Draft::NGram };
     let mut decoder = JacobiPool::new(options, 0).expect("1 > 0");

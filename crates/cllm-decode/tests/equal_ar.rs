@@ -342,7 +342,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(5_000))]
+    #![proptest_config(ProptestConfig::with_cases(15_000))]
 
     #[test]
     fn every_decoder_is_ar(case in cases(), way in ways(), seed in any::<u64>()) {
@@ -369,6 +369,10 @@ proptest! {
             prop_assert!(result.stats.decode_forwards <= retries * ar.stats.decode_forwards);
         }
     }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(5_000))]
 
     /// Several requests to one model, in one batch, some in prefill and some decoding.
     #[test]
