@@ -1,14 +1,16 @@
 //! Top-k, top-p, min-p and typical-p: which tokens may be drawn.
 //!
-//! Cost, V the vocabulary: top-k and min-p are one pass and no exponential; k tokens are found by
-//! selection, not sorting. Top-p without top-k needs all V exponentials, of an own polynomial
-//! that the compiler vectorises, and then sorts only tokens with at least `(1 - p) / V` of
-//! the probability: all that are less likely sum to less than `1 - p`, so they are the tail
-//! that top-p cuts. Typical-p sorts what the others left.
+//! Cost: top-k and min-p are passes of maxima over the vocabulary, as each excludes whole blocks
+//! of tokens: k blocks have a token that reaches the k-th largest block maximum, so no token
+//! below that is among the k. Top-p without top-k needs the sum of all exponentials, of an own
+//! polynomial that vectorises; then it sorts only tokens with at least `(1 - p) / V` of the
+//! probability: all that are less likely sum to less than `1 - p`, so they are the tail that
+//! top-p cuts. Typical-p sorts what the others left, all of it if there are none.
 //!
 //! Equals are ordered by id, so the set depends on nothing but the row.
 
 use super::Sampling;
+use super::gumbel::{BLOCK, largest as largest_of};
 use crate::lm::Token;
 
 /// A token and its logit over the temperature.
@@ -35,12 +37,12 @@ pub(super) fn any(sampling: &Sampling) -> bool {
     sampling.top_k > 0 || sampling.top_p < 1.0 || sampling.min_p > 0.0 || sampling.typical_p < 1.0
 }
 
-/// Fills `kept` with those of `scores` that may be drawn, in no particular order. `largest` is
-/// the largest score.
+/// Fills `kept` with the tokens that may be drawn, in no particular order. A token's score is
+/// `logit * inverse`; `largest` is the largest.
 pub(super) fn apply(
     sampling: &Sampling,
+    (logits, inverse): (&[f32], f64),
     largest: f64,
-    scores: impl Iterator<Item = Score>,
     kept: &mut Vec<Score>,
 ) {
     let floor = if sampling.min_p > 0.0 {
@@ -48,17 +50,37 @@ pub(super) fn apply(
     } else {
         f64::NEG_INFINITY
     };
-    // Min-p only looks at the most likely token, so it may come first unless that would
-    // change what top-p sums up.
-    let first = if sampling.top_p < 1.0 { f64::NEG_INFINITY } else { floor };
-    kept.clear();
-    kept.extend(scores.filter(|&(_, score)| score >= first));
-    if sampling.top_k > 0 && sampling.top_k < kept.len() {
-        kept.select_nth_unstable_by(sampling.top_k - 1, by_score);
-        kept.truncate(sampling.top_k);
+    let top_p = f64::from(sampling.top_p);
+    let k = sampling.top_k;
+    // What is below this is out by the first filter that is on. Min-p only looks at the most
+    // likely token, so it may come first unless that would change what top-p sums up.
+    let mut first = if top_p < 1.0 { f64::NEG_INFINITY } else { floor };
+    if k > 0 {
+        let mut maxima: Vec<f32> = logits.chunks(BLOCK).map(largest_of).collect();
+        if k <= maxima.len() {
+            let (_, kth, _) = maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
+            first = first.max(f64::from(*kth) * inverse);
+        }
+    } else if top_p < 1.0 {
+        let total = total(logits, inverse, largest);
+        first = largest + least((1.0 - top_p) / logits.len() as f64 * total);
     }
-    if sampling.top_p < 1.0 {
-        top_p(f64::from(sampling.top_p), largest, kept);
+    kept.clear();
+    for (block, logits) in logits.chunks(BLOCK).enumerate() {
+        if f64::from(largest_of(logits)) * inverse >= first {
+            let start = (block * BLOCK) as Token;
+            let scores = (start..).zip(logits).map(|(v, &l)| (v, f64::from(l) * inverse));
+            kept.extend(scores.filter(|&(_, score)| score >= first));
+        }
+    }
+    if k > 0 && k < kept.len() {
+        kept.select_nth_unstable_by(k - 1, by_score);
+        kept.truncate(k);
+    }
+    if top_p < 1.0 {
+        let total = if k > 0 { sum(kept, largest) } else { total(logits, inverse, largest) };
+        kept.sort_unstable_by(by_score);
+        until(top_p * total, kept, |(_, score)| exp(score - largest));
         kept.retain(|&(_, score)| score >= floor);
     }
     if sampling.typical_p < 1.0 {
@@ -66,25 +88,39 @@ pub(super) fn apply(
     }
 }
 
+/// `ln x`, a little lower than proven, for rounding.
+fn least(x: f64) -> f64 {
+    libm::log(x) - 1e-6
+}
+
+/// The sum of `e^(score - largest)`, in eight sums that the compiler takes together.
+fn total(logits: &[f32], inverse: f64, largest: f64) -> f64 {
+    let weight = |logit: f32| exp(f64::from(logit) * inverse - largest);
+    let (chunks, rest) = logits.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for chunk in chunks {
+        for (sum, &logit) in sums.iter_mut().zip(chunk) {
+            *sum += weight(logit);
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&logit| weight(logit)).sum::<f64>()
+}
+
+fn sum(kept: &[Score], largest: f64) -> f64 {
+    kept.iter().map(|&(_, score)| exp(score - largest)).sum()
+}
+
 /// The likelier first, the lower id among equals.
 fn by_score(a: &Score, b: &Score) -> std::cmp::Ordering {
     b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
 }
 
-fn top_p(p: f64, largest: f64, kept: &mut Vec<Score>) {
-    let total: f64 = kept.iter().map(|&(_, score)| exp(score - largest)).sum();
-    let least = largest + libm::log((1.0 - p) / kept.len() as f64 * total);
-    // A little lower than proven, for rounding.
-    kept.retain(|&(_, score)| score >= least - 1e-6);
-    kept.sort_unstable_by(by_score);
-    until(p * total, kept, |(_, score)| exp(score - largest));
-}
-
 fn typical_p(p: f64, largest: f64, kept: &mut Vec<Score>) {
-    let total: f64 = kept.iter().map(|&(_, score)| exp(score - largest)).sum();
+    let total = sum(kept, largest);
+    let log_total = libm::log(total);
     // -ln p_v = ln total - (score - largest), and H is its mean. A token with no probability
     // adds nothing to the mean.
-    let surprise = |score: f64| libm::log(total) - (score - largest);
+    let surprise = |score: f64| log_total - (score - largest);
     let weighted = kept.iter().filter(|(_, score)| score.is_finite());
     let entropy = weighted.map(|&(_, s)| exp(s - largest) * surprise(s)).sum::<f64>() / total;
     let distance = |score: f64| (surprise(score) - entropy).abs();

@@ -70,18 +70,17 @@ impl Sampler {
         if sampling.temperature == 0.0 {
             return likely;
         }
-        let temperature = f64::from(sampling.temperature);
-        let score = |logit: f32| f64::from(logit) / temperature;
-        let scores = logits.iter().enumerate().map(|(v, &logit)| (v as Token, score(logit)));
-        let key = counter::key(counter::hash(self.seed, position as u64));
-        let largest = score(logits[likely as usize]);
+        // One division instead of one for each token.
+        let inverse = 1.0 / f64::from(sampling.temperature);
+        let noise = gumbel::Noise::new(self.seed, position);
         if !filter::any(sampling) {
-            return gumbel::pick(key, (likely, largest), scores);
+            return noise.pick(logits, inverse, likely);
         }
-        filter::apply(sampling, largest, scores, kept);
+        let largest = f64::from(logits[likely as usize]) * inverse;
+        filter::apply(sampling, (logits, inverse), largest, kept);
         // Typical-p may have cut the most likely token.
         let likeliest = kept.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a });
-        gumbel::pick(key, likeliest.unwrap_or((likely, largest)), kept.iter().copied())
+        noise.pick_of(likeliest.unwrap_or((likely, largest)), kept)
     }
 
     /// What to report of `token`, if log-probabilities were asked for.
