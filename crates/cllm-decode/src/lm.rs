@@ -158,17 +158,17 @@ impl Output {
 /// The index of the largest value, the lowest among equals; `None` if any value is NaN or
 /// the largest is not finite.
 pub fn argmax(logits: &[f32]) -> Option<Token> {
-    // Sixteen maxima at a time, so that the compiler uses vectors; then where it stands.
+    // Sixteen maxima at a time, so that the compiler uses vectors; then where the largest is.
     let (chunks, rest) = logits.as_chunks::<16>();
-    let (mut most, mut nan) = ([f32::NEG_INFINITY; 16], [0u32; 16]);
+    let mut most = [f32::NEG_INFINITY; 16];
     for chunk in chunks {
-        for i in 0..16 {
-            nan[i] |= u32::from(chunk[i].is_nan());
-            most[i] = if chunk[i] > most[i] { chunk[i] } else { most[i] };
+        for (most, &v) in most.iter_mut().zip(chunk) {
+            *most = if v > *most { v } else { *most };
         }
     }
     let value = most.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| a.max(b));
-    if !value.is_finite() || nan != [0; 16] || rest.iter().any(|v| v.is_nan()) {
+    let nan = logits.iter().fold(false, |nan, v| nan | v.is_nan());
+    if nan || !value.is_finite() {
         return None;
     }
     logits.iter().position(|&v| v == value).map(|i| i as Token)

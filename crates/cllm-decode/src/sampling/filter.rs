@@ -18,16 +18,34 @@ pub(super) type Score = (Token, f64);
 
 /// `e^x` for x up to 0, with a relative error of 1e-11: the same bits on every machine, as it
 /// has only sums and products.
+#[inline(always)]
 pub(super) fn exp(x: f64) -> f64 {
     // Adding 1.5 * 2^52 rounds to an integer, which so stands in the low bits.
     const ROUND: f64 = 6_755_399_441_055_744.0;
-    let x = x.max(-700.0);
+    /// 1 / k!
+    const F: [f64; 10] = [
+        1.0,
+        1.0,
+        1.0 / 2.0,
+        1.0 / 6.0,
+        1.0 / 24.0,
+        1.0 / 120.0,
+        1.0 / 720.0,
+        1.0 / 5_040.0,
+        1.0 / 40_320.0,
+        1.0 / 362_880.0,
+    ];
+    let x = if x > -700.0 { x } else { -700.0 };
     let shifted = x * std::f64::consts::LOG2_E + ROUND;
     let r = x - (shifted - ROUND) * std::f64::consts::LN_2;
-    let mut sum = 1.0 / 362_880.0;
-    for inverse in [40_320.0, 5_040.0, 720.0, 120.0, 24.0, 6.0, 2.0, 1.0, 1.0] {
-        sum = sum * r + 1.0 / inverse;
-    }
+    // Horner's rule, written out: a loop would not be taken apart by the compiler.
+    let sum =
+        ((((((((F[9] * r + F[8]) * r + F[7]) * r + F[6]) * r + F[5]) * r + F[4]) * r + F[3]) * r
+            + F[2])
+            * r
+            + 1.0)
+            * r
+            + 1.0;
     let exponent = shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(1023);
     sum * f64::from_bits(exponent << 52)
 }
@@ -61,9 +79,11 @@ pub(super) fn apply(
             let (_, kth, _) = maxima.select_nth_unstable_by(k - 1, |a, b| b.total_cmp(a));
             first = first.max(f64::from(*kth) * inverse);
         }
-    } else if top_p < 1.0 {
-        let total = total(logits, inverse, largest);
-        first = largest + least((1.0 - top_p) / logits.len() as f64 * total);
+    }
+    let mut all = 0.0;
+    if k == 0 && top_p < 1.0 {
+        all = total(logits, inverse, largest);
+        first = largest + least((1.0 - top_p) / logits.len() as f64 * all);
     }
     kept.clear();
     for (block, logits) in logits.chunks(BLOCK).enumerate() {
@@ -78,7 +98,7 @@ pub(super) fn apply(
         kept.truncate(k);
     }
     if top_p < 1.0 {
-        let total = if k > 0 { sum(kept, largest) } else { total(logits, inverse, largest) };
+        let total = if k > 0 { sum(kept, largest) } else { all };
         kept.sort_unstable_by(by_score);
         until(top_p * total, kept, |(_, score)| exp(score - largest));
         kept.retain(|&(_, score)| score >= floor);
