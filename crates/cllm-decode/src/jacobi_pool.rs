@@ -14,9 +14,14 @@
 //! (4 % to 5 % of a one-row forward each on a CPU). A window and candidates with a
 //! common beginning share its rows; see [`tree`](crate::tree).
 //!
-//! The pool takes the prompt, the answer, and what each forward says along the window, most of
-//! which comes to nothing: the rejection recycling of Jacobi Forcing (arXiv 2512.14681). New
-//! guesses at the window's end are the pool's, or the draft's where it knows none.
+//! Rows are never more than the answer has room for, so that [`Auto`](crate::Auto) can give it
+//! any number: the window has the first n of them, candidates what is left.
+//!
+//! There are two pools: of the prompt and the answer, and of what each forward said along the
+//! window, most of which comes to nothing: the rejection recycling of Jacobi Forcing (arXiv
+//! 2512.14681). In one pool the many wrong ones would push out what the text has shown. Candidates
+//! are taken from both in turn, text first. New guesses at the window's end are what the
+//! text's pool knows, else the other's, else the draft's.
 //!
 //! Left out: Jacobi Forcing's two blocks in flight, where the next block starts when 85 % of
 //! the current one has settled. It keeps a *block* decoder busy whose window shrinks towards
@@ -59,7 +64,10 @@ impl Default for PoolOptions {
 pub struct JacobiPool {
     options: PoolOptions,
     seed: u64,
-    pool: NgramPool,
+    /// Of prompt and answer.
+    known: NgramPool,
+    /// Of what forwards said.
+    recycled: NgramPool,
     /// The window's guesses of the next iteration, as far as the last one gave them.
     carried: Vec<Token>,
     /// The window's nodes, of the last proposal.
@@ -83,19 +91,21 @@ impl JacobiPool {
         }
         let pool = NgramPool::new(options.ngram, options.tokens, WIDTH);
         let (carried, window, said, tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { options, seed, pool, carried, window, tree: Tree::default(), said, tail })
+        let (known, recycled, tree) = (pool.clone(), pool, Tree::default());
+        Ok(Self { options, seed, known, recycled, carried, window, tree, said, tail })
     }
 }
 
 impl Decoder for JacobiPool {
     fn begin(&mut self) {
-        self.pool.clear();
+        self.known.clear();
+        self.recycled.clear();
         self.carried.clear();
     }
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
         let PoolOptions { n, candidates, tokens, ngram, draft } = self.options;
-        self.pool.read(text);
+        self.known.read(text);
         self.tail.clear();
         self.tail.extend_from_slice(&text[text.len().saturating_sub(ngram)..]);
 
@@ -103,11 +113,11 @@ impl Decoder for JacobiPool {
         let mut window = std::mem::take(&mut self.carried);
         window.truncate(guesses);
         while window.len() < guesses {
-            let known = self.pool.continuations(text, &window).next();
-            match known {
-                Some(known) => {
+            let mut pools = [&self.known, &self.recycled].into_iter();
+            match pools.find_map(|pool| pool.continuations(text, &window).next()) {
+                Some(found) => {
                     let missing = guesses - window.len();
-                    window.extend_from_slice(&known[..known.len().min(missing)]);
+                    window.extend_from_slice(&found[..found.len().min(missing)]);
                 }
                 None => window.push(draft.guess(self.seed, text, &window)),
             }
@@ -123,15 +133,24 @@ impl Decoder for JacobiPool {
 
         // A candidate is worth rows only where it leaves the window at once: the window has
         // had more iterations to get its later guesses right.
-        let first = self.carried.first().copied();
-        let mut starts: Vec<Token> = first.into_iter().collect();
-        for candidate in self.pool.continuations(text, &[]) {
-            if starts.len() >= candidates + usize::from(first.is_some()) {
-                break;
+        let mut starts: Vec<Token> = self.carried.first().copied().into_iter().collect();
+        let most = starts.len() + candidates;
+        let mut known = self.known.continuations(text, &[]);
+        let mut recycled = self.recycled.continuations(text, &[]);
+        while starts.len() < most {
+            let before = starts.len();
+            let sources: [&mut dyn Iterator<Item = &[Token]>; 2] = [&mut known, &mut recycled];
+            for mut source in sources {
+                let other = |candidate: &&[Token]| !starts.contains(&candidate[0]);
+                let new = Iterator::find(&mut source, other);
+                if let Some(candidate) = new.filter(|_| starts.len() < most) {
+                    starts.push(candidate[0]);
+                    let rows = tokens.min(room.saturating_sub(self.tree.len()));
+                    self.tree.chain(Tree::ROOT, candidate.iter().copied().take(rows));
+                }
             }
-            if !starts.contains(&candidate[0]) {
-                starts.push(candidate[0]);
-                self.tree.chain(Tree::ROOT, candidate.iter().copied().take(tokens));
+            if starts.len() == before {
+                break;
             }
         }
         self.tree.push(text.len(), sequence, batch);
@@ -143,7 +162,7 @@ impl Decoder for JacobiPool {
         self.said.clear();
         self.said.extend_from_slice(&self.tail);
         self.said.extend(self.window.iter().map(|&node| self.tree.output(node)));
-        self.pool.insert_all(&self.said, self.tail.len().saturating_sub(1));
+        self.recycled.insert_all(&self.said, self.tail.len().saturating_sub(1));
 
         // The Jacobi update: what was said behind the settled tokens, on the right path as far
         // as that goes, else by the window's row for the same position.

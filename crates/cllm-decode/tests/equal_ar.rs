@@ -566,5 +566,5 @@ proptest! {
 
 /// Whether its rows are at most the room it is given.
 fn is_elastic(way: &Way) -> bool {
-    matches!(way, Way::Named(DecoderSpec::Jacobi { .. }) | Way::Lookup(..))
+    matches!(way, Way::Named(DecoderSpec::Jacobi { .. }) | Way::Lookup(..) | Way::Pool(..))
 }
