@@ -27,6 +27,9 @@
 //! cost of four forwards. Gains count against it, but no more than sixteen forwards of
 //! them: a good beginning does not pay for a bad end.
 //!
+//! Costs are those of a forward that carries this request alone. Among others a row costs less
+//! than it is thought to, so choices are then on the careful side.
+//!
 //! Deterministic: no clock, and the same text gives the same choices.
 
 use crate::batch::Batch;
@@ -314,7 +317,8 @@ impl Governor {
 }
 
 /// A decoder that gives `D` as much room as pays. `D` is one that pushes at most as many rows
-/// as it has room, like [`Jacobi`](crate::Jacobi).
+/// as it has room, in one chain, like [`Jacobi`](crate::Jacobi); with branches, rows are
+/// taken for guesses that were wrong, and too few are given.
 #[derive(Debug, Clone)]
 pub struct Auto<D> {
     inner: D,

@@ -6,9 +6,14 @@
 //! tree) is one file behind this trait.
 //!
 //! Choosing a token is not a decoder's business either: it reads [`Output::argmax`].
-//! Sampling plugs in at the driver, between forward and absorb: ask for logits instead,
-//! and overwrite the argmax of each row with the token drawn for (seed, position). That
-//! is a deterministic map as greedy choice is, so every decoder stays exact unchanged.
+//! [Sampling](crate::sampling) happens in the driver, between forward and absorb: it asks for
+//! logits instead, and overwrites the argmax of each row with the token drawn for what that row
+//! sees. That is a deterministic map as greedy choice is, so every decoder stays exact
+//! unchanged.
+//!
+//! To add a decoder: a file with the rows as a [`Tree`](crate::tree::Tree), unless it is a
+//! window, and a variant in [`spec`](crate::spec); then a line in the strategy `ways` of
+//! `tests/equal_ar.rs`, which holds it to everything said here.
 
 use crate::batch::Batch;
 use crate::lm::{Output, Token};

@@ -31,6 +31,12 @@
 //! | `gumbel.rs` | the noise, for the few tokens that can win |
 //! | `logprobs.rs` | log-probabilities to report |
 //!
+//! Cost, for a row of 49,152 tokens on one core of a 2.5 GHz server: 0.1 ms to 0.15 ms with
+//! temperature, penalties, top-k and min-p, most of it passes of maxima; 1 ms to 2 ms with top-p
+//! but no top-k, for the exponentials; several with typical-p alone, which sorts the
+//! vocabulary. A row of guesses costs as much as one that counts. Without sampling no
+//! logits are asked for and nothing here runs.
+//!
 //! Left out: beam search, which is no map of one row; grammars, which would be one more step
 //! before 3 that bans tokens.
 
