@@ -126,7 +126,9 @@ mod tests {
         let mut runs = Vec::new();
         for turn in 0..5 {
             let prompt = vec![1, 2, turn as Token];
-            let request = Request { prompt, max_new_tokens: 60, stop_tokens: vec![11] };
+            let stop_tokens = vec![11];
+            let request =
+                Request { prompt, max_new_tokens: 60, stop_tokens, ..Request::default() };
             let round = compete(&mut lm, &decoders, 0, &request, turn).unwrap();
             for run in &round {
                 assert_eq!(run.settled_together().len(), run.answer.tokens.len());

@@ -102,7 +102,8 @@ impl Session {
         }
         let room = context - prompt.len();
         let max_new_tokens = max_new_tokens.map_or(room, NonZeroUsize::get);
-        Ok(Request { prompt, max_new_tokens, stop_tokens: self.model.stop_tokens.clone() })
+        let stop_tokens = self.model.stop_tokens.clone();
+        Ok(Request { prompt, max_new_tokens, stop_tokens, ..Request::default() })
     }
 
     /// Answers `request` and hands over each piece of text as soon as it cannot change.

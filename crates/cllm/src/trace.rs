@@ -154,7 +154,12 @@ mod tests {
     #[test]
     fn a_trace_tells_the_whole_decode() {
         let mut lm = Fake::new(Kind::Copy(3), 16, 64);
-        let request = Request { prompt: vec![1, 2, 3], max_new_tokens: 20, stop_tokens: vec![9] };
+        let request = Request {
+            prompt: vec![1, 2, 3],
+            max_new_tokens: 20,
+            stop_tokens: vec![9],
+            ..Request::default()
+        };
         let mut sequence = Sequence::new(lm.new_cache());
         let decoder = "jacobi:4".parse().unwrap();
         let run = crate::run::run(&mut lm, &mut sequence, decoder, 0, &request, &mut |_| {

@@ -197,6 +197,7 @@ pub(crate) fn measure(
                 prompt: prompt.clone(),
                 max_new_tokens: prompts.max_new_tokens,
                 stop_tokens: model.stop_tokens.clone(),
+                ..Request::default()
             };
             let mut text = Sequence::new(model.lm.new_cache());
             let mut go = |_| std::ops::ControlFlow::Continue(());
