@@ -127,8 +127,7 @@ mod tests {
         for turn in 0..5 {
             let prompt = vec![1, 2, turn as Token];
             let stop_tokens = vec![11];
-            let request =
-                Request { prompt, max_new_tokens: 60, stop_tokens, ..Request::default() };
+            let request = Request { prompt, max_new_tokens: 60, stop_tokens, ..Request::default() };
             let round = compete(&mut lm, &decoders, 0, &request, turn).unwrap();
             for run in &round {
                 assert_eq!(run.settled_together().len(), run.answer.tokens.len());
