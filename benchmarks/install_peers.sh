@@ -27,5 +27,9 @@ CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(getconf _NPROCESSORS_
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir \
     --no-binary llama-cpp-python llama-cpp-python==0.3.36 gguf==0.18.0 numpy==2.4.6 >&2
 
+# transformers for `decode_table.py`, with PyTorch for CPUs.
+"$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    torch transformers accelerate sentencepiece >&2
+
 "$venv/bin/python" -c 'import llama_cpp, sys; print(llama_cpp.llama_print_system_info().decode(), file=sys.stderr)'
 echo "$venv/bin/python"

@@ -229,6 +229,9 @@ pub enum LmError {
     /// A decoder was asked for blocks of no token.
     #[error("block length 0: expected at least 1")]
     EmptyBlock,
+    /// A decoder that guesses with a second model, without one.
+    #[error("decoder draft-model: no draft model was given")]
+    NoDraftModel,
     /// The prompt has no token.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,

@@ -49,6 +49,7 @@ fn greedy_answers() {
         let request = Request {
             prompt: expected.ids.clone(),
             max_new_tokens: expected.greedy.len(),
+            stop_tokens: Vec::new(),
             ..Request::default()
         };
         let mut sequence = Sequence::new(model.lm.new_cache());

@@ -117,6 +117,7 @@ fn check(golden: &Golden, faults: &mut Vec<String>) {
     let request = Request {
         prompt: tokens.clone(),
         max_new_tokens: golden.greedy.len(),
+        stop_tokens: Vec::new(),
         ..Request::default()
     };
     let mut sequence = Sequence::new(lm.new_cache());
@@ -159,6 +160,7 @@ fn check_formats(golden: &Golden, worst: &mut [f32; 4], faults: &mut Vec<String>
     let request = Request {
         prompt: tokens.clone(),
         max_new_tokens: golden.greedy.len(),
+        stop_tokens: Vec::new(),
         ..Request::default()
     };
     for ((compute, tolerance), worst) in FORMATS.into_iter().zip(worst) {

@@ -10,10 +10,11 @@ use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
 use crate::commands::{
-    bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge, pull, sft,
-    train,
+    analyze, bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge, prompts, pull,
+    report, sft, train,
 };
-use crate::decoder::DecoderSpec;
+use crate::decoder::{DecoderSpec, DraftArgs};
+use crate::sampling::SamplingArgs;
 use crate::source::ModelRef;
 
 /// Decode Llama-family models several tokens a forward, exactly.
@@ -58,6 +59,12 @@ pub(crate) enum Command {
     /// Measure how well a model answers: GSM8K, Spider.
     #[command(subcommand)]
     Eval(eval::EvalCommand),
+    /// Count how models settle their answers, and find what they settle together.
+    Analyze(Box<analyze::AnalyzeArgs>),
+    /// Write one HTML page of traces, analyses, evaluations, benchmarks and training.
+    Report(Box<report::ReportArgs>),
+    /// Print prompts as the model reads them: text and tokens.
+    Prompts(prompts::PromptsArgs),
     /// Fetch a model, if it is not here, and print its path.
     Pull(pull::PullArgs),
     /// Show what a model file holds and what it needs.
@@ -121,10 +128,14 @@ pub(crate) struct RunArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Decoding")]
 pub(crate) struct DecodeArgs {
-    /// Decoder: `ar`, or `jacobi:N` with a block of N tokens, as in jacobi:16 or
-    /// jacobi:16,draft=ngram (draft: context, last-token or ngram). All give the same text.
-    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "ar")]
+    /// Decoder: `auto` (as many tokens a forward as pay), `ar`, `jacobi:N`, `jacobi-pool`,
+    /// `lookahead`, `prompt-lookup` or `draft-model`, with options as in
+    /// jacobi:16,draft=ngram. All give the same text.
+    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "auto")]
     pub(crate) decoder: DecoderSpec,
+
+    #[command(flatten)]
+    pub(crate) draft: DraftArgs,
 
     /// Longest answer, in tokens [default: what the context has room for].
     #[arg(long, env = "CLLM_MAX_NEW_TOKENS", value_name = "N", visible_alias = "max-tokens")]
@@ -134,9 +145,13 @@ pub(crate) struct DecodeArgs {
     #[arg(long, env = "CLLM_STOP", value_name = "TEXT")]
     pub(crate) stop: Vec<String>,
 
-    /// Seed of the first guesses. It can change the number of forwards, never the text.
+    /// Seed of what is drawn: tokens, with a temperature, and first guesses, which change the
+    /// number of forwards, never the text.
     #[arg(long, env = "CLLM_SEED", value_name = "N", default_value_t = 0)]
     pub(crate) seed: u64,
+
+    #[command(flatten)]
+    pub(crate) sampling: SamplingArgs,
 }
 
 /// The form of a report.

@@ -19,7 +19,8 @@ const CLASSES: [(usize, &str, Style); 5] = [
     (9, "9 and more", colour(AnsiColor::Magenta)),
 ];
 
-fn style(settled: usize) -> Style {
+/// The style of a token that settled with `settled - 1` others.
+pub(crate) fn style(settled: usize) -> Style {
     let class = CLASSES.iter().rev().find(|(from, ..)| settled >= *from);
     class.map_or(Style::new(), |(_, _, style)| *style)
 }

@@ -6,6 +6,7 @@
 
 use std::fmt::Display;
 use std::io::{StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Color, Style};
 
@@ -39,3 +40,38 @@ pub(crate) const BOLD: Style = Style::new().bold();
 
 /// For failures.
 pub(crate) const RED: Style = Style::new().bold().fg_color(Some(Color::Ansi(AnsiColor::Red)));
+
+static CURSOR_HIDDEN: AtomicBool = AtomicBool::new(false);
+
+/// While it lives, a terminal on standard output shows no cursor.
+#[derive(Debug)]
+pub(crate) struct HiddenCursor(());
+
+impl HiddenCursor {
+    /// Hides it.
+    pub(crate) fn new(out: &mut impl Write) -> std::io::Result<Self> {
+        CURSOR_HIDDEN.store(true, Ordering::Relaxed);
+        out.write_all(b"\x1b[?25l")?;
+        Ok(Self(()))
+    }
+}
+
+impl Drop for HiddenCursor {
+    fn drop(&mut self) {
+        if CURSOR_HIDDEN.swap(false, Ordering::Relaxed) {
+            let mut out = std::io::stdout().lock();
+            let _ = out.write_all(SHOW_CURSOR).and_then(|()| out.flush());
+        }
+    }
+}
+
+const SHOW_CURSOR: &[u8] = b"\x1b[?25h";
+
+/// Shows the cursor if it is hidden, for whoever ends the program by force. Not through
+/// standard output, whose lock is held by the thread that is stopped.
+pub(crate) fn show_cursor() {
+    if CURSOR_HIDDEN.swap(false, Ordering::Relaxed) {
+        let terminal = std::fs::OpenOptions::new().write(true).open("/dev/tty");
+        let _ = terminal.and_then(|mut terminal| terminal.write_all(SHOW_CURSOR));
+    }
+}

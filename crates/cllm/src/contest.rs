@@ -8,19 +8,19 @@
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
-use cllm_decode::{CausalLm, Finish, LmError, Request, Sequence, Token};
+use cllm_decode::{CausalLm, Finish, LmError, Oracle, Request, Sequence, Token};
 use serde::Serialize;
 
-use crate::decoder::DecoderSpec;
+use crate::decoder::{DecoderSpec, Making};
 use crate::figures::Figures;
-use crate::run::{Run, run};
+use crate::run::{Run, run, run_with};
 
 /// Answers `request` with every decoder, each with an empty cache, the first being
 /// `decoders[turn]` (modulo their number). Returns the runs in the order of `decoders`.
 pub(crate) fn compete<L: CausalLm>(
     lm: &mut L,
     decoders: &[DecoderSpec],
-    seed: u64,
+    (making, seed): (&Making, u64),
     request: &Request,
     turn: usize,
 ) -> Result<Vec<Run>, LmError> {
@@ -29,9 +29,33 @@ pub(crate) fn compete<L: CausalLm>(
         let i = (i + turn) % decoders.len();
         let mut sequence = Sequence::new(lm.new_cache());
         let go_on = &mut |_| ControlFlow::Continue(());
-        runs[i] = Some(run(lm, &mut sequence, decoders[i], seed, request, go_on)?);
+        runs[i] = Some(run(lm, &mut sequence, decoders[i], (making, seed), request, go_on)?);
     }
     Ok(runs.into_iter().flatten().collect())
+}
+
+/// Answers `request` with autoregressive decoding and then with windows whose guesses are
+/// right with probability `p`, as its answer is known. In the order of `decoders`.
+pub(crate) fn pretend<L: CausalLm>(
+    lm: &mut L,
+    decoders: &[DecoderSpec],
+    p: f64,
+    (making, seed): (&Making, u64),
+    request: &Request,
+) -> Result<Vec<Run>, LmError> {
+    let mut known = compete(lm, &[DecoderSpec::Ar], (making, seed), request, 0)?;
+    let text = [&request.prompt[..], &known[0].answer.tokens].concat();
+    let mut runs = Vec::with_capacity(decoders.len());
+    for decoder in decoders {
+        let DecoderSpec::Jacobi { n, .. } = *decoder else {
+            runs.extend(known.pop());
+            continue;
+        };
+        let mut sequence = Sequence::new(lm.new_cache());
+        let mut oracle = Oracle::new(text.clone(), n, p, seed)?;
+        runs.push(run_with(lm, &mut sequence, &mut oracle, request)?);
+    }
+    Ok(runs)
 }
 
 /// The first place where two answers differ, if they do.
@@ -94,7 +118,7 @@ pub(crate) fn standings(
 }
 
 /// The share of 4-grams, over all answers, that stood earlier in their own answer.
-fn repetition_rate<'a>(answers: impl Iterator<Item = &'a [Token]>) -> Option<f64> {
+pub(crate) fn repetition_rate<'a>(answers: impl Iterator<Item = &'a [Token]>) -> Option<f64> {
     let (mut all, mut repeated) = (0, 0);
     for tokens in answers {
         let grams = four_grams(tokens);
@@ -126,9 +150,10 @@ mod tests {
         let mut runs = Vec::new();
         for turn in 0..5 {
             let prompt = vec![1, 2, turn as Token];
-            let stop_tokens = vec![11];
-            let request = Request { prompt, max_new_tokens: 60, stop_tokens, ..Request::default() };
-            let round = compete(&mut lm, &decoders, 0, &request, turn).unwrap();
+            let request =
+                Request { prompt, max_new_tokens: 60, stop_tokens: vec![11], ..Request::default() };
+            let round =
+                compete(&mut lm, &decoders, (&Making::default(), 0), &request, turn).unwrap();
             for run in &round {
                 assert_eq!(run.settled_together().len(), run.answer.tokens.len());
             }

@@ -21,8 +21,14 @@ pub(crate) struct Figures {
     pub(crate) tokens: usize,
     /// Decode forwards.
     pub(crate) forwards: usize,
+    /// Rows they computed.
+    #[serde(default)]
+    pub(crate) rows: usize,
     /// Time of the decode phase.
     pub(crate) seconds: f64,
+    /// Milliseconds per decode forward.
+    #[serde(default)]
+    pub(crate) forward_ms: Option<f64>,
     /// `tokens / seconds`.
     pub(crate) tokens_per_second: Option<f64>,
     /// `tokens / forwards`; exactly 1 for autoregressive decoding.
@@ -55,7 +61,9 @@ impl Figures {
         Self {
             tokens: stats.decode_tokens,
             forwards: stats.decode_forwards,
+            rows: stats.decode_rows,
             seconds,
+            forward_ms: per_forward(seconds, stats.decode_forwards),
             tokens_per_second: measured.then(|| stats.decode_tokens as f64 / seconds),
             mean_acceptance_length: stats.mean_acceptance_length(),
             answer_tokens,
@@ -72,6 +80,7 @@ impl Figures {
         for one in all {
             sum.tokens += one.tokens;
             sum.forwards += one.forwards;
+            sum.rows += one.rows;
             sum.seconds += one.seconds;
             sum.answer_tokens += one.answer_tokens;
             sum.prefill_tokens += one.prefill_tokens;
@@ -79,11 +88,17 @@ impl Figures {
             sum.prefill_seconds += one.prefill_seconds;
             sum.total_seconds += one.total_seconds;
         }
+        sum.forward_ms = per_forward(sum.seconds, sum.forwards);
         let tokens = sum.tokens as f64;
         sum.tokens_per_second = (sum.tokens > 0 && sum.seconds > 0.0).then(|| tokens / sum.seconds);
         sum.mean_acceptance_length = (sum.forwards > 0).then(|| tokens / sum.forwards as f64);
         sum
     }
+}
+
+/// Milliseconds a forward.
+fn per_forward(seconds: f64, forwards: usize) -> Option<f64> {
+    (forwards > 0).then(|| 1e3 * seconds / forwards as f64)
 }
 
 /// One line for people.
@@ -128,7 +143,7 @@ pub(crate) mod tests {
         let answer = Answer { tokens: vec![7; tokens + 1], finish: Finish::MaxNewTokens, stats };
         let prefill = Duration::from_secs_f64(prefill);
         let total = prefill + Duration::from_secs_f64(decode);
-        Run { answer, forwards: Vec::new(), prefill, total }
+        Run { answer, forwards: Vec::new(), logprobs: Vec::new(), prefill, total }
     }
 
     #[test]

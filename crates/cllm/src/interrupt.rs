@@ -26,6 +26,7 @@ impl Interruptible {
                 let asked =
                     STATE.compare_exchange(BUSY, STOPPING, Ordering::Relaxed, Ordering::Relaxed);
                 if asked.is_err() {
+                    crate::console::show_cursor();
                     std::process::exit(130);
                 }
             });

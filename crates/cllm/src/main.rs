@@ -6,6 +6,7 @@
 //! standard error is for people.
 
 mod allocator;
+mod analysis;
 mod answer_text;
 mod answer_tokens;
 mod arithmetic;
@@ -16,16 +17,21 @@ mod colour;
 mod commands;
 mod console;
 mod contest;
+mod cost;
 mod decoder;
 mod exit;
 mod figures;
 mod interrupt;
 mod machine;
+mod named_file;
+mod probed;
 mod progress;
 mod prompt;
 mod run;
+mod sampling;
 mod session;
 mod source;
+mod stopwatch;
 mod table;
 mod task;
 mod trace;

@@ -1,7 +1,8 @@
 //! Prompts as people write them, and the files they come in.
 //!
 //! A prompt is raw text or a conversation. A file of prompts has one JSON object a line
-//! with exactly one of the keys `prompt`, `messages`, `question`; other keys are ignored,
+//! with exactly one of the keys `prompt`, `messages`, `question`, `prompt_tokens`; other keys are
+//! ignored,
 //! so data sets with answers beside their questions can be used as they are.
 
 use std::fs;
@@ -9,6 +10,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::Context;
+use cllm_decode::Token;
 use cllm_model::Message;
 use serde_json::Value;
 
@@ -19,6 +21,8 @@ use crate::exit::bad_input;
 pub(crate) enum Prompt {
     /// Text to continue, as it is.
     Raw(String),
+    /// Tokens to continue, as `cllm prompts` prints them.
+    Tokens(Vec<Token>),
     /// A conversation to answer, through the model's chat template.
     Chat(Vec<Message>),
 }
@@ -96,7 +100,7 @@ pub(crate) fn read_prompts(
     Ok(prompts)
 }
 
-const KEYS: [&str; 3] = ["prompt", "messages", "question"];
+const KEYS: [&str; 4] = ["prompt", "messages", "question", "prompt_tokens"];
 
 fn prompt_in(line: &[u8]) -> Result<Prompt, String> {
     let value: Value = serde_json::from_slice(line).map_err(|error| {
@@ -110,7 +114,7 @@ fn prompt_in(line: &[u8]) -> Result<Prompt, String> {
     let Some((key, value)) = found.next() else {
         let keys: Vec<_> = object.keys().take(8).map(|key| format!("`{key}`")).collect();
         return Err(format!(
-            "expected one of the keys `prompt`, `messages`, `question`, found {}",
+            "expected one of the keys `prompt`, `messages`, `question`, `prompt_tokens`, found {}",
             if keys.is_empty() { "none".into() } else { keys.join(", ") }
         ));
     };
@@ -119,6 +123,10 @@ fn prompt_in(line: &[u8]) -> Result<Prompt, String> {
     }
     if key == "messages" {
         return messages(value).map(Prompt::Chat).map_err(|what| format!("`messages`: {what}"));
+    }
+    if key == "prompt_tokens" {
+        let tokens = serde_json::from_value(value.clone());
+        return tokens.map(Prompt::Tokens).map_err(|error| format!("`prompt_tokens`: {error}"));
     }
     let text = value.as_str().ok_or_else(|| format!("`{key}`: {}", expected("a string", value)))?;
     if text.is_empty() {

@@ -5,17 +5,19 @@ use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use anyhow::Context;
-use cllm_decode::{CausalLm, LmError, Request, Sequence, Token};
-use cllm_model::{Llama, LoadOptions, Message, Model};
+use cllm_decode::{CausalLm, Iteration, LmError, Request, Sequence, Token};
+use cllm_model::{Llama, LoadOptions, Message, Model, Tokenizer};
 
 use crate::answer_text::AnswerText;
 use crate::cli::{DecodeArgs, ModelArgs};
+use crate::decoder::{DecoderSpec, DraftArgs, Making};
 use crate::exit::bad_input;
 use crate::interrupt::Interruptible;
 use crate::machine::Machine;
+use crate::probed::{Probabilities, Probed};
 use crate::progress::Meter;
 use crate::prompt::Prompt;
-use crate::run::{Run, run};
+use crate::run::{Run, run_watched};
 use crate::source::{self, SourceError, SourceOptions};
 
 /// A text in the model's memory.
@@ -30,6 +32,16 @@ pub(crate) struct Reply {
     pub(crate) text: String,
     /// Whether Ctrl-C ended it.
     pub(crate) interrupted: bool,
+    /// Of every forward, if they were asked for.
+    pub(crate) probabilities: Probabilities,
+}
+
+/// Who looks on while an answer is made.
+pub(crate) struct Onlooker<'a> {
+    /// Is told each forward, after its tokens.
+    pub(crate) on_forward: &'a mut dyn FnMut(&Iteration<'_>, &Tokenizer),
+    /// Whether to note probabilities, which makes forwards slower.
+    pub(crate) probabilities: bool,
 }
 
 /// A loaded model.
@@ -39,6 +51,8 @@ pub(crate) struct Session {
     pub(crate) name: String,
     /// What was loaded.
     pub(crate) model: Model,
+    /// What decoders are made with.
+    pub(crate) making: Making,
 }
 
 impl Session {
@@ -55,7 +69,18 @@ impl Session {
         };
         let model = Model::load(&resolved.path, &options)
             .with_context(|| format!("cannot load the model `{name}`"))?;
-        Ok(Self { name, model })
+        Ok(Self { name, model, making: Making::default() })
+    }
+
+    /// Gets ready what `decoders` need beside the model.
+    pub(crate) fn prepare(
+        &mut self,
+        decoders: &[DecoderSpec],
+        arguments: &ModelArgs,
+        draft: &DraftArgs,
+    ) -> anyhow::Result<()> {
+        self.making = Making::of(decoders, &mut self.model, arguments, draft)?;
+        Ok(())
     }
 
     /// The hash of the model, adapters included.
@@ -69,6 +94,7 @@ impl Session {
         let tokens = match prompt {
             Prompt::Raw(text) if text.is_empty() => return Err(LmError::EmptyPrompt.into()),
             Prompt::Raw(text) => tokenizer.encode(text, true)?,
+            Prompt::Tokens(tokens) => tokens.clone(),
             Prompt::Chat(messages) => {
                 let Some(template) = &self.model.chat else {
                     bad_input!(
@@ -102,8 +128,12 @@ impl Session {
         }
         let room = context - prompt.len();
         let max_new_tokens = max_new_tokens.map_or(room, NonZeroUsize::get);
-        let stop_tokens = self.model.stop_tokens.clone();
-        Ok(Request { prompt, max_new_tokens, stop_tokens, ..Request::default() })
+        Ok(Request {
+            prompt,
+            max_new_tokens,
+            stop_tokens: self.model.stop_tokens.clone(),
+            ..Request::default()
+        })
     }
 
     /// Answers `request` and hands over each piece of text as soon as it cannot change.
@@ -114,6 +144,19 @@ impl Session {
         settings: &DecodeArgs,
         request: &Request,
         show: &mut dyn FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<Reply> {
+        let nobody = Onlooker { on_forward: &mut |_, _| {}, probabilities: false };
+        self.reply_watched(sequence, settings, request, show, nobody)
+    }
+
+    /// The same, with somebody looking on.
+    pub(crate) fn reply_watched(
+        &mut self,
+        sequence: &mut Text,
+        settings: &DecodeArgs,
+        request: &Request,
+        show: &mut dyn FnMut(&str) -> io::Result<()>,
+        onlooker: Onlooker<'_>,
     ) -> anyhow::Result<Reply> {
         let Model { tokenizer, lm, .. } = &mut self.model;
         let mut text = AnswerText::new(tokenizer, &settings.stop)?;
@@ -130,14 +173,25 @@ impl Session {
                 ControlFlow::Continue(())
             }
         };
-        let run = run(lm, sequence, settings.decoder, settings.seed, request, &mut on_token)?;
+        let (decoder, tools) = (settings.decoder, (&self.making, settings.seed));
+        let mut watch = |it: &Iteration<'_>| (onlooker.on_forward)(it, tokenizer);
+        let mut probabilities = Probabilities::default();
+        let run = if onlooker.probabilities {
+            let mut lm = Probed::new(lm);
+            let run =
+                run_watched(&mut lm, sequence, decoder, tools, request, &mut on_token, &mut watch)?;
+            probabilities = lm.into_probabilities();
+            run
+        } else {
+            run_watched(lm, sequence, decoder, tools, request, &mut on_token, &mut watch)?
+        };
         let interrupted = interruptible.stopped();
         shown?;
         let rest = text.finish();
         if !rest.is_empty() {
             show(rest)?;
         }
-        Ok(Reply { run, text: text.into_text(), interrupted })
+        Ok(Reply { run, text: text.into_text(), interrupted, probabilities })
     }
 
     /// An empty text in the model's memory.

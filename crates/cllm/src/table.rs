@@ -23,6 +23,44 @@ impl Table {
     }
 }
 
+/// How a table is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TableFormat {
+    /// Columns of text.
+    #[default]
+    Table,
+    /// Markdown.
+    Markdown,
+    /// Comma-separated values (RFC 4180).
+    Csv,
+}
+
+impl Table {
+    /// The table in a format.
+    pub(crate) fn written(&self, format: TableFormat) -> String {
+        match format {
+            TableFormat::Table => self.to_string(),
+            TableFormat::Markdown => {
+                let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+                let rule =
+                    (0..self.rows[0].len()).map(|c| if c < self.left { "---" } else { "--:" });
+                let rule: Vec<String> = rule.map(String::from).collect();
+                let body: String = self.rows[1..].iter().map(|row| line(row)).collect();
+                line(&self.rows[0]) + &line(&rule) + &body
+            }
+            TableFormat::Csv => {
+                let quoted = |cell: &String| match cell.contains([',', '"', '\n']) {
+                    true => format!("\"{}\"", cell.replace('"', "\"\"")),
+                    false => cell.clone(),
+                };
+                let line =
+                    |row: &Vec<String>| row.iter().map(quoted).collect::<Vec<_>>().join(",") + "\n";
+                self.rows.iter().map(line).collect()
+            }
+        }
+    }
+}
+
 impl fmt::Display for Table {
     /// Every line ends with a newline and has no blanks before it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -85,6 +123,11 @@ ar               7     é
 jacobi:16  1234567
 ";
         assert_eq!(table.to_string(), expected);
+        table.row(["jacobi:16,draft=ngram".into()]);
+        let markdown = table.written(TableFormat::Markdown);
+        assert!(markdown.starts_with("| decoder | tokens | note |\n| --- | --: | --: |\n| ar |"));
+        let csv = table.written(TableFormat::Csv);
+        assert!(csv.ends_with("jacobi:16,1234567,\n\"jacobi:16,draft=ngram\",,\n"), "{csv}");
     }
 
     #[test]

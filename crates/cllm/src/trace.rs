@@ -1,30 +1,41 @@
-//! The trace of one answer: a file of JSON lines that says what every forward did.
+//! Traces: files of JSON lines that say what every forward of an answer did.
 //!
 //! | line | `type` | holds |
 //! |---|---|---|
 //! | first | `header` | format, version, model, decoder, settings, prompt tokens |
 //! | one per forward | `forward` | phase, start, draft, output, settled, rows, ms |
-//! | last | `answer` | tokens, why it ended, figures |
+//! | last | `answer` | tokens, why it ended, figures, the texts of all tokens |
 //!
-//! `ms` is the time since the start at which the forward was done. Line by line the
-//! `draft` is the state that went in and `output` the state that came out, so the file is
-//! the trajectory of the decode; the tokens of the answer are the first `settled` of every
-//! `output`, joined. It is written beside its place and then renamed: a reader never
-//! sees half a trace.
+//! A file holds one answer or several, one after another. `ms` is the time since the start
+//! at which the forward was done. Line by line the `draft` is the state that went in and
+//! `output` the state that came out, so the file is the trajectory of the decode; the
+//! tokens of the answer are the first `settled` of every `output`, joined. A forward has
+//! `probabilities`, those of `output`, if they were asked for ([`crate::probed`]). The file
+//! is written beside its place and then renamed: a reader never sees half a trace.
+//!
+//! Version 2 added `texts`, `probabilities` and several answers; [`read`] takes both.
 
+pub(crate) mod read;
+
+use std::collections::BTreeMap;
 use std::io::{BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
-use cllm_decode::{Finish, Phase, RecordedIteration, Request};
+use cllm_decode::{Finish, Phase, RecordedIteration, Request, Token};
+use cllm_model::Tokenizer;
 use serde::Serialize;
 
 use crate::figures::Figures;
+use crate::probed::Probabilities;
 use crate::run::Run;
 
+/// What a trace calls itself.
+const FORMAT: &str = "cllm-trace";
+
 /// Raised when a reader of the last version would go wrong.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What was asked, beside the request itself.
 #[derive(Debug, Clone, Copy)]
@@ -50,55 +61,88 @@ enum Line<'a> {
         seed: u64,
         max_new_tokens: usize,
         stop: &'a [String],
-        stop_tokens: &'a [u32],
-        prompt_tokens: &'a [u32],
+        stop_tokens: &'a [Token],
+        prompt_tokens: &'a [Token],
     },
     Forward {
         phase: &'static str,
         start: usize,
-        draft: &'a [u32],
-        output: &'a [u32],
+        draft: &'a [Token],
+        output: &'a [Token],
         settled: usize,
         rows: usize,
         ms: f64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        probabilities: Option<Vec<f64>>,
     },
     Answer {
-        tokens: &'a [u32],
+        tokens: &'a [Token],
         finish_reason: &'static str,
         figures: Figures,
+        texts: BTreeMap<Token, String>,
     },
 }
 
-/// Writes the trace of `run` to `path`.
-pub(crate) fn write(
-    path: &Path,
-    asked: Asked<'_>,
-    request: &Request,
-    run: &Run,
-) -> anyhow::Result<()> {
-    let failed = || format!("cannot write the trace {}", path.display());
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).with_context(failed)?;
-    let mut writer = BufWriter::new(&mut file);
-    for line in lines(asked, request, run) {
-        serde_json::to_writer(&mut writer, &line)
-            .map_err(std::io::Error::from)
-            .with_context(failed)?;
-        writer.write_all(b"\n").with_context(failed)?;
+/// A file of traces under way. It takes its place with [`TraceFile::finish`].
+pub(crate) struct TraceFile {
+    path: PathBuf,
+    writer: BufWriter<tempfile::NamedTempFile>,
+}
+
+impl TraceFile {
+    /// Begins a file that shall be at `path`.
+    pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
+        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(folder).with_context(|| failed(path))?;
+        Ok(Self { path: path.to_path_buf(), writer: BufWriter::new(file) })
     }
-    writer.flush().with_context(failed)?;
-    drop(writer);
-    file.persist(path).map_err(|e| e.error).with_context(failed)?;
-    Ok(())
+
+    /// Adds an answer. `probabilities` are empty where they were not asked for.
+    pub(crate) fn add(
+        &mut self,
+        asked: Asked<'_>,
+        request: &Request,
+        run: &Run,
+        probabilities: &Probabilities,
+        tokenizer: &Tokenizer,
+    ) -> anyhow::Result<()> {
+        let text = |token| tokenizer.token_text(token).into_owned();
+        self.lines(lines(asked, request, run, probabilities, &text))
+    }
+
+    fn lines<'a>(&mut self, lines: impl Iterator<Item = Line<'a>>) -> anyhow::Result<()> {
+        for line in lines {
+            serde_json::to_writer(&mut self.writer, &line)
+                .map_err(std::io::Error::from)
+                .and_then(|()| self.writer.write_all(b"\n"))
+                .with_context(|| failed(&self.path))?;
+        }
+        Ok(())
+    }
+
+    /// Puts the file in its place.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        let Self { path, writer } = self;
+        let file =
+            writer.into_inner().map_err(|e| e.into_error()).with_context(|| failed(&path))?;
+        file.persist(&path).map_err(|e| e.error).with_context(|| failed(&path))?;
+        Ok(())
+    }
+}
+
+fn failed(path: &Path) -> String {
+    format!("cannot write the trace {}", path.display())
 }
 
 fn lines<'a>(
     asked: Asked<'a>,
     request: &'a Request,
     run: &'a Run,
+    probabilities: &'a Probabilities,
+    text: &dyn Fn(Token) -> String,
 ) -> impl Iterator<Item = Line<'a>> {
     let header = Line::Header {
-        format: "cllm-trace",
+        format: FORMAT,
         version: VERSION,
         model: asked.model,
         decoder: asked.decoder,
@@ -112,12 +156,31 @@ fn lines<'a>(
         tokens: &run.answer.tokens,
         finish_reason: finish_reason(run.answer.finish),
         figures: Figures::of([run]),
+        texts: texts(request, run, text),
     };
-    let forwards = run.forwards.iter().map(|(forward, at)| forward_line(forward, *at));
+    let forwards = run.forwards.iter().enumerate();
+    let forwards =
+        forwards.map(|(i, (forward, at))| forward_line(forward, *at, probabilities.of(i, forward)));
     std::iter::once(header).chain(forwards).chain(std::iter::once(answer))
 }
 
-fn forward_line(forward: &RecordedIteration, at: Duration) -> Line<'_> {
+/// The text of every token that the trace names.
+fn texts(request: &Request, run: &Run, text: &dyn Fn(Token) -> String) -> BTreeMap<Token, String> {
+    let forwards = run.forwards.iter().map(|(forward, _)| forward);
+    let states = forwards.flat_map(|forward| forward.draft.iter().chain(&forward.output));
+    let tokens = request.prompt.iter().chain(&request.stop_tokens).chain(states);
+    let mut texts = BTreeMap::new();
+    for &token in tokens {
+        texts.entry(token).or_insert_with(|| text(token));
+    }
+    texts
+}
+
+fn forward_line(
+    forward: &RecordedIteration,
+    at: Duration,
+    probabilities: Option<Vec<f64>>,
+) -> Line<'_> {
     Line::Forward {
         phase: match forward.phase {
             Phase::Prefill => "prefill",
@@ -130,6 +193,7 @@ fn forward_line(forward: &RecordedIteration, at: Duration) -> Line<'_> {
         rows: forward.rows,
         // Whole microseconds: more digits would be noise.
         ms: at.as_micros() as f64 / 1e3,
+        probabilities,
     }
 }
 
@@ -150,10 +214,12 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
+    use crate::probed::Probed;
 
     #[test]
     fn a_trace_tells_the_whole_decode() {
-        let mut lm = Fake::new(Kind::Copy(3), 16, 64);
+        let mut fake = Fake::new(Kind::Copy(3), 16, 64);
+        let mut lm = Probed::new(&mut fake);
         let request = Request {
             prompt: vec![1, 2, 3],
             max_new_tokens: 20,
@@ -162,23 +228,35 @@ mod tests {
         };
         let mut sequence = Sequence::new(lm.new_cache());
         let decoder = "jacobi:4".parse().unwrap();
-        let run = crate::run::run(&mut lm, &mut sequence, decoder, 0, &request, &mut |_| {
-            ControlFlow::Continue(())
-        })
+        let run = crate::run::run(
+            &mut lm,
+            &mut sequence,
+            decoder,
+            (&crate::decoder::Making::default(), 0),
+            &request,
+            &mut |_| ControlFlow::Continue(()),
+        )
         .unwrap();
 
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("trace.jsonl");
         let stop = ["\n\n".to_owned()];
         let asked = Asked { model: "fake", decoder: "jacobi:4", seed: 0, stop: &stop };
-        write(&path, asked, &request, &run).unwrap();
+        let probabilities = lm.into_probabilities();
+        let mut file = TraceFile::create(&path).unwrap();
+        let text = |token: Token| format!("<{token}>");
+        for _ in 0..2 {
+            file.lines(lines(asked, &request, &run, &probabilities, &text)).unwrap();
+        }
+        file.finish().unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
 
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let lines = &lines[..lines.len() / 2];
         let (header, answer) = (&lines[0], &lines[lines.len() - 1]);
         assert_eq!(header["type"], "header");
-        assert_eq!((&header["format"], &header["version"]), (&"cllm-trace".into(), &1.into()));
+        assert_eq!((&header["format"], &header["version"]), (&"cllm-trace".into(), &2.into()));
         assert_eq!(header["prompt_tokens"], serde_json::json!([1, 2, 3]));
         assert_eq!(answer["type"], "answer");
         assert_eq!(answer["finish_reason"], "length");
@@ -196,14 +274,23 @@ mod tests {
         }
         assert_eq!(answer["tokens"], Value::Array(tokens), "the forwards add up to the answer");
         assert_eq!(answer["figures"]["forwards"], decode);
+
+        let answers = read::read(&path).unwrap();
+        assert_eq!(answers.len(), 2);
+        let read = &answers[1];
+        assert_eq!((&read.tokens, read.texts[&1].as_str()), (&run.answer.tokens, "<1>"));
+        assert_eq!(read.forwards.len(), run.forwards.len());
+        for (found, (expected, _)) in read.forwards.iter().zip(&run.forwards) {
+            assert_eq!(found.recorded(), *expected);
+            let probabilities = found.probabilities.as_ref().unwrap();
+            assert_eq!(probabilities.len(), expected.output.len());
+            assert!(probabilities.iter().all(|p| (0.0..=1.0).contains(p)));
+        }
     }
 
     #[test]
     fn a_folder_that_does_not_exist_is_named() {
-        let run = crate::figures::tests::run_of(1, 1, 0.0, 0.0);
-        let asked = Asked { model: "m", decoder: "ar", seed: 0, stop: &[] };
-        let path = Path::new("no/such/folder/trace.jsonl");
-        let error = write(path, asked, &Request::default(), &run).unwrap_err();
+        let error = TraceFile::create(Path::new("no/such/folder/trace.jsonl")).err().unwrap();
         assert!(error.to_string().contains("no/such/folder"), "{error}");
     }
 }

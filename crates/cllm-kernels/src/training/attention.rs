@@ -5,7 +5,9 @@
 //! same, to spare memory): with `dp = do v^T` and `ds = p (dp - p . dp)`,
 //! `dq = ds k`, `dk = ds^T q`, `dv = p^T do`.
 //!
-//! Rows are taken 64 at a time and a head is one thread's work.
+//! Rows are taken 64 at a time and a head is one thread's work. Short segments that see
+//! nearly the same keys, as the noisy states of one answer do, are computed together with
+//! what each does not see masked: a product of five rows costs nearly that of fifty.
 
 use std::ops::Range;
 
@@ -23,7 +25,7 @@ const TILE: usize = 64;
 pub struct Segment {
     /// Its rows.
     pub rows: Range<usize>,
-    /// Earlier rows that each of them sees; disjoint.
+    /// Earlier rows that each of them sees; ascending and disjoint.
     pub sees: Vec<Range<usize>>,
 }
 
@@ -42,24 +44,87 @@ pub struct Heads<'a> {
     pub window: Option<(&'a [usize], usize)>,
 }
 
-/// Rows of a segment with the ranges of keys they see.
-struct Tile {
+/// Rows that are computed together: of one segment, or all of several short ones.
+struct Tile<'a> {
     rows: Range<usize>,
-    /// The last range holds the rows themselves.
+    segments: &'a [Segment],
+    /// All keys that any of them sees; the last range ends with the rows themselves.
     keys: Vec<Range<usize>>,
 }
 
-impl Heads<'_> {
-    fn tiles(&self) -> impl Iterator<Item = Tile> + '_ {
-        self.segments.iter().flat_map(|segment| {
-            let Range { start, end } = segment.rows;
-            (start..end).step_by(TILE).map(move |at| {
-                let rows = at..end.min(at + TILE);
-                let mut keys = segment.sees.clone();
-                keys.push(start..rows.end);
-                Tile { rows, keys }
-            })
-        })
+/// Most keys that joining a segment may make the others of its tile compute in vain.
+/// Noisy states of one answer see nearly the same, those of two answers do not.
+const IN_VAIN: usize = 64;
+
+impl Tile<'_> {
+    /// Sets the scores of keys that row `row`, one of this tile, does not see to minus
+    /// infinity. `scores` are those of `keys`.
+    fn hide(&self, row: usize, scores: &mut [f32]) {
+        let Some(segment) = self.segments.iter().find(|s| s.rows.contains(&row)) else { return };
+        let own = segment.rows.start..row + 1;
+        let mut at = 0;
+        for keys in &self.keys {
+            let scores = &mut scores[at..at + keys.len()];
+            let mut hidden = keys.start;
+            for seen in segment.sees.iter().chain(std::iter::once(&own)) {
+                let (start, end) = (seen.start.max(keys.start), seen.end.min(keys.end));
+                if start < end {
+                    scores[hidden - keys.start..start - keys.start].fill(f32::NEG_INFINITY);
+                    hidden = end;
+                }
+            }
+            scores[hidden - keys.start..].fill(f32::NEG_INFINITY);
+            at += keys.len();
+        }
+    }
+}
+
+/// The ranges that cover what two lists of ascending disjoint ranges do.
+fn union(a: &[Range<usize>], b: &[Range<usize>]) -> Vec<Range<usize>> {
+    let mut all: Vec<Range<usize>> = a.iter().chain(b).filter(|r| !r.is_empty()).cloned().collect();
+    all.sort_unstable_by_key(|r| r.start);
+    let mut joined: Vec<Range<usize>> = Vec::with_capacity(all.len());
+    for range in all {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
+}
+
+fn total(ranges: &[Range<usize>]) -> usize {
+    ranges.iter().map(Range::len).sum()
+}
+
+impl<'a> Heads<'a> {
+    fn tiles(&self) -> Vec<Tile<'a>> {
+        let mut tiles = Vec::new();
+        let mut rest = self.segments;
+        while let [first, ..] = rest {
+            let Range { start, end } = first.rows;
+            // What the segments of a tile see of earlier tiles.
+            let mut sees = union(&first.sees, &[]);
+            let (mut joined, mut last) = (1, end);
+            for next in &rest[1..] {
+                let both = union(&sees, &next.sees);
+                let in_vain = total(&both) - total(&sees).min(total(&next.sees));
+                // A segment that sees rows of the tile itself would need an order.
+                let apart = both.last().is_none_or(|keys| keys.end <= start);
+                if next.rows.end - start > TILE || in_vain > IN_VAIN || !apart {
+                    break;
+                }
+                (sees, joined, last) = (both, joined + 1, next.rows.end);
+            }
+            let (segments, others) = rest.split_at(joined);
+            for at in (start..last).step_by(TILE) {
+                let rows = at..last.min(at + TILE);
+                let keys = sees.iter().cloned().chain(std::iter::once(start..rows.end)).collect();
+                tiles.push(Tile { rows, segments, keys });
+            }
+            rest = others;
+        }
+        tiles
     }
 
     fn rows(&self) -> usize {
@@ -84,7 +149,7 @@ impl Heads<'_> {
     fn probabilities(
         &self,
         isa: Isa,
-        tile: &Tile,
+        tile: &Tile<'_>,
         head: usize,
         (q, k): (&[f32], &[f32]),
         p: &mut Vec<f32>,
@@ -100,17 +165,15 @@ impl Heads<'_> {
         }
         for (i, p) in p.chunks_exact_mut(keys).enumerate() {
             let row = tile.rows.start + i;
-            let seen = keys - (tile.rows.end - row - 1);
-            p[seen..].fill(0.0);
+            tile.hide(row, p);
             if let Some((positions, window)) = self.window {
-                let all = tile.keys.iter().cloned().flatten();
-                for (p, key) in p[..seen].iter_mut().zip(all) {
+                for (p, key) in p.iter_mut().zip(tile.keys.iter().cloned().flatten()) {
                     if positions[row].abs_diff(positions[key]) >= window {
                         *p = f32::NEG_INFINITY;
                     }
                 }
             }
-            softmax(isa, &mut p[..seen]);
+            softmax(isa, p);
         }
         keys
     }
@@ -118,13 +181,13 @@ impl Heads<'_> {
 
 /// Attention: `(T, H head_dim)`.
 pub fn attend(isa: Isa, pool: &mut Pool, shape: Heads<'_>, [q, k, v]: [&[f32]; 3]) -> Vec<f32> {
-    let (t, d) = (shape.rows(), shape.head_dim);
+    let (t, d, tiles) = (shape.rows(), shape.head_dim, shape.tiles());
     // A head's rows lie together while a thread writes them.
     let mut by_head = vec![0.0; q.len()];
     pool.for_each_chunk(&mut by_head, t * d, &|head, out| {
         let mut p = Vec::new();
-        for tile in shape.tiles() {
-            let keys = shape.probabilities(isa, &tile, head, (q, k), &mut p);
+        for tile in &tiles {
+            let keys = shape.probabilities(isa, tile, head, (q, k), &mut p);
             let out = &mut out[tile.rows.start * d..tile.rows.end * d];
             let (mut at, mut beta) = (0, 0.0);
             for range in &tile.keys {
@@ -147,7 +210,7 @@ pub fn attend_backward(
     [q, k, v]: [&[f32]; 3],
     gradient: &[f32],
 ) -> [Vec<f32>; 3] {
-    let (t, d) = (shape.rows(), shape.head_dim);
+    let (t, d, tiles) = (shape.rows(), shape.head_dim, shape.tiles());
     let scale = 1.0 / (d as f32).sqrt();
     // Per query head: dq, and what it gives to dk and dv.
     let mut by_head = vec![0.0; 3 * q.len()];
@@ -155,9 +218,9 @@ pub fn attend_backward(
         let (dq, rest) = out.split_at_mut(t * d);
         let (dk, dv) = rest.split_at_mut(t * d);
         let (mut p, mut ds) = (Vec::new(), Vec::new());
-        for tile in shape.tiles() {
+        for tile in &tiles {
             let rows = tile.rows.len();
-            let keys = shape.probabilities(isa, &tile, head, (q, k), &mut p);
+            let keys = shape.probabilities(isa, tile, head, (q, k), &mut p);
             let down = shape.q(gradient, head, &tile.rows);
             ds.resize(rows * keys, 0.0);
             let mut at = 0;
@@ -262,8 +325,17 @@ mod tests {
             segment(70..75, std::slice::from_ref(&(0..70))),
             segment(75..76, &[0..30, 70..73]),
             segment(76..80, &[]),
+            // A prompt, its answer, and states of it: these make tiles of several segments.
+            segment(80..110, &[]),
+            segment(110..130, std::slice::from_ref(&(80..110))),
+            segment(130..134, std::slice::from_ref(&(80..112))),
+            segment(134..135, std::slice::from_ref(&(80..111))),
+            segment(135..141, &[80..110, 115..120]),
+            segment(141..150, &[80..95, 130..134]),
+            segment(150..153, std::slice::from_ref(&(0..4))),
+            segment(153..155, std::slice::from_ref(&(1..2))),
         ];
-        let (t, heads, kv_heads, d) = (80, 4, 2, 6);
+        let (t, heads, kv_heads, d) = (155, 4, 2, 6);
         let positions: Vec<usize> = (0..t).collect();
         let wave = |len: usize, phase: f32| -> Vec<f32> {
             (0..len).map(|i| ((i * i) as f32 * 0.37 + phase).sin() * 1.5).collect()

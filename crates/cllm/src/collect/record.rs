@@ -7,6 +7,7 @@
 //! | `question`, `query`, `db_id` | schema and question (Spider, needs the tables) | `query` |
 //! | `question` | a user message | `answer`, if there |
 //! | `instruction` | a user message, with `input` below it if any (alpaca) | `output` |
+//! | `turns` | the first turn, a user message (MT-bench) | |
 //! | `conversations` | as `messages` (sharegpt: `from`, `value`) | the last `gpt` turn |
 //!
 //! A file has one shape: that of its first record. Prompts of GSM8K and Spider are those
@@ -47,6 +48,7 @@ pub(crate) enum Shape {
     Question,
     Alpaca,
     ShareGpt,
+    Turns,
 }
 
 impl Shape {
@@ -55,6 +57,7 @@ impl Shape {
         match () {
             () if has("messages") => Ok(Self::Messages),
             () if has("conversations") => Ok(Self::ShareGpt),
+            () if has("turns") => Ok(Self::Turns),
             () if has("question") && has("query") && has("db_id") => Ok(Self::Spider),
             () if has("question") => Ok(Self::Question),
             () if has("instruction") => Ok(Self::Alpaca),
@@ -62,7 +65,7 @@ impl Shape {
             () => {
                 let keys: Vec<_> = object.keys().take(8).map(|key| format!("`{key}`")).collect();
                 Err(format!(
-                    "expected `prompt`, `messages`, `question`, `instruction` or `conversations`, \
+                    "expected `prompt`, `messages`, `question`, `instruction`, `turns` or `conversations`, \
                      found {}",
                     if keys.is_empty() { "no keys".into() } else { keys.join(", ") }
                 ))
@@ -199,6 +202,12 @@ impl Reading {
                 let problem = Problem { db_id, question: question.into(), query: query.into() };
                 Record { prompt, answer, problem: Some(problem) }
             }
+            Shape::Turns => {
+                let first = object.get("turns").and_then(Value::as_array).and_then(|t| t.first());
+                let first = first.and_then(Value::as_str);
+                let first = first.ok_or("`turns`: expected an array of texts")?;
+                Record { prompt: user(first), answer: None, problem: None }
+            }
             Shape::Messages => conversation(object, "messages", ["role", "content"])?,
             Shape::ShareGpt => conversation(object, "conversations", ["from", "value"])?,
         };
@@ -291,6 +300,7 @@ mod tests {
             user(&spider::prompt(&spider::schema::tests::shop(), "How many?")),
             Some("SELECT 1"),
         );
+        check(r#"{"turns": ["One?", "Two?"]}"#, user("One?"), None);
         check(
             r#"{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "yo"},
                 {"from": "human", "value": "bye"}]}"#,

@@ -50,6 +50,8 @@ pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<()> {
             session.name
         );
     }
+    let decode = &arguments.decode;
+    session.prepare(&[decode.decoder], &arguments.model, &decode.draft)?;
     let system = arguments.system.as_deref().map(|text| Message::new("system", text));
     let beginning: Vec<Message> = system.into_iter().collect();
     let mut messages = beginning.clone();
@@ -124,7 +126,8 @@ fn answer(
     messages: &[Message],
     settings: &DecodeArgs,
 ) -> anyhow::Result<String> {
-    let request = session.request(&Prompt::Chat(messages.to_vec()), settings.max_new_tokens)?;
+    let mut request = session.request(&Prompt::Chat(messages.to_vec()), settings.max_new_tokens)?;
+    request.sampling = settings.sampling.sampling(settings.seed, 0, None);
     let mut out = console::out();
     let reply = session.reply(memory, settings, &request, &mut |piece| {
         out.write_all(piece.as_bytes())?;

@@ -42,7 +42,7 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct CollectArgs {
-    /// Prompts: JSON lines or Parquet with `prompt`, `messages`, `question`, `instruction`
+    /// Prompts: JSON lines or Parquet with `prompt`, `messages`, `question`, `turns`, `instruction`
     /// (alpaca), `conversations` (sharegpt) or Spider's keys.
     #[arg(long, env = "CLLM_DATA", value_name = "FILE")]
     data: PathBuf,

@@ -14,7 +14,7 @@ use crate::cli::ModelArgs;
 use crate::colour;
 use crate::console::{self, BOLD, DIM};
 use crate::contest::{compete, first_difference};
-use crate::decoder::DecoderSpec;
+use crate::decoder::{DecoderSpec, DraftArgs};
 use crate::figures::{Figures, cell};
 use crate::prompt::Prompt;
 use crate::run::Run;
@@ -85,10 +85,21 @@ impl DemoArgs {
         [DecoderSpec::Ar, self.decoder]
     }
 
+    /// Gets a session ready for both.
+    fn prepare(&self, session: &mut Session) -> anyhow::Result<()> {
+        session.prepare(&self.decoders(), &self.model, &DraftArgs::default())
+    }
+
     /// Both decoders' answers; `turn` says which goes first.
     fn ask(&self, session: &mut Session, prompt: &Prompt, turn: usize) -> anyhow::Result<Vec<Run>> {
         let request = session.request(prompt, Some(self.max_new_tokens))?;
-        Ok(compete(&mut session.model.lm, &self.decoders(), self.seed, &request, turn)?)
+        Ok(compete(
+            &mut session.model.lm,
+            &self.decoders(),
+            (&session.making, self.seed),
+            &request,
+            turn,
+        )?)
     }
 }
 
@@ -96,6 +107,7 @@ impl DemoArgs {
 pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
     let trained = trained::tasks(&arguments)?;
     let mut session = Session::load(&arguments.model)?;
+    arguments.prepare(&mut session)?;
     let decoders = arguments.decoders();
     let mut out = console::coloured();
     let machine = session.machine();

@@ -5,7 +5,7 @@ mod log;
 mod record;
 mod report;
 mod run;
-mod settling;
+pub(crate) mod settling;
 mod spider;
 
 use std::num::NonZeroUsize;
@@ -15,7 +15,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Subcommand};
 
 use crate::cli::{JsonArgs, ModelArgs};
-use crate::decoder::DecoderSpec;
+use crate::decoder::{DecoderSpec, DraftArgs};
 
 /// Measure how well a model answers: GSM8K, Spider.
 #[derive(Debug, Subcommand)]
@@ -33,7 +33,7 @@ pub(crate) struct EvalArgs {
     #[arg(long, env = "CLLM_DATA", value_name = "FILE")]
     data: PathBuf,
 
-    /// Decoder, `ar` or `jacobi:N`.
+    /// Decoder, as for `generate`.
     #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "ar")]
     decoder: DecoderSpec,
 
@@ -57,6 +57,9 @@ pub(crate) struct EvalArgs {
     /// Seed of the first guesses.
     #[arg(long, env = "CLLM_SEED", value_name = "N", default_value_t = 0)]
     seed: u64,
+
+    #[command(flatten)]
+    draft: DraftArgs,
 
     #[command(flatten)]
     json: JsonArgs,

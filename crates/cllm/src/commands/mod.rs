@@ -1,5 +1,6 @@
 //! One file per command: its arguments, the plan they make, and what it does.
 
+pub(crate) mod analyze;
 pub(crate) mod bench;
 pub(crate) mod chat;
 pub(crate) mod collect;
@@ -10,7 +11,9 @@ pub(crate) mod eval;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod merge;
+pub(crate) mod prompts;
 pub(crate) mod pull;
+pub(crate) mod report;
 pub(crate) mod sft;
 pub(crate) mod train;
 pub(crate) mod training;
@@ -27,6 +30,9 @@ pub(crate) fn run(command: Command) -> anyhow::Result<()> {
         Command::Train(arguments) => train::run(&arguments),
         Command::Bench(command) => bench::run(command),
         Command::Eval(command) => eval::run(command),
+        Command::Analyze(arguments) => analyze::run(&arguments),
+        Command::Report(arguments) => report::run(*arguments),
+        Command::Prompts(arguments) => prompts::run(&arguments),
         Command::Pull(arguments) => pull::run(&arguments),
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Merge(arguments) => merge::run(arguments),

@@ -13,13 +13,15 @@ use serde::Serialize;
 use crate::cli::{JsonArgs, ModelArgs};
 use crate::console::{self, note};
 use crate::contest::{self, Standing};
-use crate::decoder::{DecoderList, DecoderSpec};
+use crate::decoder::{DecoderList, DecoderSpec, DraftArgs};
+use crate::exit::bad_input;
 use crate::figures::{Figures, cell};
 use crate::machine::Machine;
 use crate::prompt::read_prompts;
 use crate::run::Run;
+use crate::sampling::SamplingArgs;
 use crate::session::Session;
-use crate::table::Table;
+use crate::table::{Table, TableFormat};
 
 const HELP: &str = "\
 The file has one JSON object a line with one of the keys `prompt` (raw text), `messages`
@@ -54,13 +56,38 @@ pub(crate) struct DecodeBenchArgs {
     #[arg(long, env = "CLLM_LIMIT", value_name = "N")]
     limit: Option<NonZeroUsize>,
 
+    /// Answer every prompt so many times with every decoder; all count.
+    #[arg(long, env = "CLLM_REPEAT", value_name = "N", default_value = "1")]
+    repeat: NonZeroUsize,
+
+    /// Measure the engine at a given acceptance, without a model that has it: the guesses of
+    /// `jacobi:N` are the known answer's, each right with this probability. Tokens are
+    /// verified and exact as ever.
+    #[arg(long, env = "CLLM_SYNTHETIC_ACCEPTANCE", value_name = "P")]
+    synthetic_acceptance: Option<f64>,
+
+    /// Form of the table.
+    #[arg(long, env = "CLLM_FORMAT", value_enum, default_value = "table")]
+    format: TableFormat,
+
+    /// Write one JSON line for each decoder in place of table and document.
+    #[arg(long, env = "CLLM_JSONL", conflicts_with = "json")]
+    #[arg(value_parser = FalseyValueParser::new())]
+    jsonl: bool,
+
     /// Decode the first prompt once with every decoder before measuring.
     #[arg(long, env = "CLLM_WARMUP", value_parser = FalseyValueParser::new())]
     warmup: bool,
 
-    /// Seed of the first guesses.
+    /// Seed of what is drawn: tokens, with a temperature, and first guesses.
     #[arg(long, env = "CLLM_SEED", value_name = "N", default_value_t = 0)]
     seed: u64,
+
+    #[command(flatten)]
+    sampling: SamplingArgs,
+
+    #[command(flatten)]
+    draft: DraftArgs,
 
     #[command(flatten)]
     json: JsonArgs,
@@ -84,6 +111,9 @@ struct Settings {
     limit: Option<NonZeroUsize>,
     max_new_tokens: NonZeroUsize,
     seed: u64,
+    repeat: NonZeroUsize,
+    synthetic_acceptance: Option<f64>,
+    temperature: f32,
     warmup: bool,
     context: usize,
     weights: String,
@@ -100,6 +130,7 @@ struct Job {
 /// Measures.
 pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
     let (decoders, baseline) = with_baseline(arguments.decoders.0.clone());
+    check_synthetic(arguments.synthetic_acceptance, &decoders)?;
     let prompts = read_prompts(&arguments.prompts, arguments.limit.map(NonZeroUsize::get))?;
     let mut session = Session::load(&arguments.model)?;
     let at = |line: usize| format!("{}: line {line}", arguments.prompts.display());
@@ -108,18 +139,26 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
     let mut jobs = Vec::with_capacity(prompts.len());
     for (line, prompt) in &prompts {
         let request = session.request(prompt, Some(arguments.max_new_tokens));
-        jobs.push(Job { line: *line, request: request.with_context(|| at(*line))? });
+        let mut request = request.with_context(|| at(*line))?;
+        request.sampling = arguments.sampling.sampling(arguments.seed, 0, None);
+        jobs.push(Job { line: *line, request });
     }
 
-    let lm = &mut session.model.lm;
+    session.prepare(&decoders, &arguments.model, &arguments.draft)?;
+    let (lm, tools) = (&mut session.model.lm, (&session.making, arguments.seed));
     if arguments.warmup {
-        contest::compete(lm, &decoders, arguments.seed, &jobs[0].request, 0)?;
+        contest::compete(lm, &decoders, tools, &jobs[0].request, 0)?;
     }
-    let mut runs = Vec::with_capacity(jobs.len());
-    for (turn, job) in jobs.iter().enumerate() {
-        let mut round = contest::compete(lm, &decoders, arguments.seed, &job.request, turn)
-            .with_context(|| at(job.line))?;
-        note(progress(turn + 1, jobs.len(), &decoders, &round));
+    // All prompts, then all again: what drifts does so for every prompt alike.
+    let all = jobs.len() * arguments.repeat.get();
+    let mut runs = Vec::with_capacity(all);
+    for (turn, job) in jobs.iter().cycle().take(all).enumerate() {
+        let round = match arguments.synthetic_acceptance {
+            None => contest::compete(lm, &decoders, tools, &job.request, turn),
+            Some(p) => contest::pretend(lm, &decoders, p, tools, &job.request),
+        };
+        let mut round = round.with_context(|| at(job.line))?;
+        note(progress(turn + 1, all, &decoders, &round));
         // A long file of prompts should not fill the memory with traces.
         round.iter_mut().for_each(|run| run.forwards = Vec::new());
         runs.push(round);
@@ -133,6 +172,9 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
             limit: arguments.limit,
             max_new_tokens: arguments.max_new_tokens,
             seed: arguments.seed,
+            repeat: arguments.repeat,
+            synthetic_acceptance: arguments.synthetic_acceptance,
+            temperature: jobs[0].request.sampling.temperature,
             warmup: arguments.warmup,
             context: session.model.lm.context_length(),
             weights: session.weights(),
@@ -141,12 +183,31 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
         results: contest::standings(&decoders, baseline, &runs),
     };
     let mut out = console::out();
-    if !arguments.json.json {
-        write!(out, "{}", table(&report.results))?;
+    if arguments.jsonl {
+        for result in &report.results {
+            writeln!(out, "{}", serde_json::to_string(result)?)?;
+        }
+    } else {
+        if !arguments.json.json {
+            write!(out, "{}", table(&report.results).written(arguments.format))?;
+        }
+        writeln!(out, "{}", serde_json::to_string(&report)?)?;
     }
-    writeln!(out, "{}", serde_json::to_string(&report)?)?;
     drop(out);
-    judge(&decoders, baseline, &runs, |prompt| at(jobs[prompt].line))
+    judge(&decoders, baseline, &runs, |turn| at(jobs[turn % jobs.len()].line))
+}
+
+/// Guesses at a given acceptance are those of a window.
+fn check_synthetic(p: Option<f64>, decoders: &[DecoderSpec]) -> anyhow::Result<()> {
+    let Some(p) = p else { return Ok(()) };
+    if !(0.0..=1.0).contains(&p) {
+        bad_input!("--synthetic-acceptance {p}: expected 0 to 1");
+    }
+    let window = |d: &&DecoderSpec| matches!(d, DecoderSpec::Ar | DecoderSpec::Jacobi { .. });
+    if let Some(other) = decoders.iter().find(|decoder| !window(decoder)) {
+        bad_input!("--synthetic-acceptance: expected `ar` and `jacobi:N` only, found `{other}`");
+    }
+    Ok(())
 }
 
 /// The decoders with `ar` among them, and its index.
@@ -172,8 +233,18 @@ fn table(results: &[Standing]) -> Table {
     let mut table = Table::new(
         1,
         [
-            "decoder", "prompts", "tokens", "forwards", "accepted", "tokens/s", "speed-up",
-            "total s", "EOS", "exact",
+            "decoder",
+            "prompts",
+            "tokens",
+            "forwards",
+            "rows",
+            "ms/forward",
+            "accepted",
+            "tokens/s",
+            "speed-up",
+            "total s",
+            "EOS",
+            "exact",
         ],
     );
     for result in results {
@@ -183,6 +254,8 @@ fn table(results: &[Standing]) -> Table {
             result.prompts.to_string(),
             figures.tokens.to_string(),
             figures.forwards.to_string(),
+            figures.rows.to_string(),
+            cell(figures.forward_ms, 2),
             cell(figures.mean_acceptance_length, 2),
             cell(figures.tokens_per_second, 1),
             cell(result.speedup, 2),
@@ -249,8 +322,10 @@ mod tests {
         let text = table(&contest::standings(&decoders, 0, &runs)).to_string();
         let line = text.lines().nth(2).unwrap();
         let cells: Vec<_> = line.split_whitespace().collect();
-        let expected =
-            ["jacobi:8", "1", "20", "10", "2.00", "20.0", "2.00", "1.5", "0", "%", "1.000"];
+        let expected = [
+            "jacobi:8", "1", "20", "10", "10", "100.00", "2.00", "20.0", "2.00", "1.5", "0", "%",
+            "1.000",
+        ];
         assert_eq!(cells, expected);
     }
 }

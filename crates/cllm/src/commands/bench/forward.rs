@@ -1,9 +1,8 @@
 //! `cllm bench forward`: the time of one forward against its number of rows.
 //!
-//! `measure` is the stopwatch, `roofline` says what the hardware would allow. Here are
+//! The stopwatch is in `crate::stopwatch`, `roofline` says what the hardware would allow. Here are
 //! the arguments and the report.
 
-mod measure;
 mod roofline;
 
 use std::io::Write;
@@ -16,7 +15,6 @@ use cllm_kernels::{Format, Isa};
 use cllm_model::Llama;
 use serde::Serialize;
 
-use self::measure::{Bench, Shape, measure};
 use self::roofline::{Bound, Ceilings, Cost, Work};
 use crate::arithmetic::Arithmetic;
 use crate::bandwidth;
@@ -25,6 +23,7 @@ use crate::commands::bench::FormatsArgs;
 use crate::console::{self, note};
 use crate::exit::bad_input;
 use crate::machine::Machine;
+use crate::stopwatch::{Bench, Shape, measure};
 use crate::table::Table;
 
 const HELP: &str = "\

@@ -128,6 +128,7 @@ pub(super) fn show(
                 Some(adapter) => {
                     let adapter = vec![adapter.clone()];
                     own = Session::load(&ModelArgs { adapter, ..arguments.model.clone() })?;
+                    arguments.prepare(&mut own)?;
                     &mut own
                 }
             };

@@ -8,7 +8,7 @@
 use cllm_decode::{Phase, RecordedIteration, Token};
 
 /// (fast-forwarded, stationary) tokens of an answer.
-pub(super) fn count<'a>(
+pub(crate) fn count<'a>(
     forwards: impl Iterator<Item = &'a RecordedIteration>,
     answer: &[Token],
 ) -> (usize, usize) {

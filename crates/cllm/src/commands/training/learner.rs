@@ -14,7 +14,7 @@ use cllm_train::model::{self, Device, Trainable, Trainer, TrainerConfig};
 use cllm_train::train::Decoded;
 
 use crate::contest::four_grams;
-use crate::decoder::DecoderSpec;
+use crate::decoder::{DecoderSpec, Making};
 use crate::exit::bad_input;
 use crate::figures::Figures;
 use crate::run::{Run, run};
@@ -201,7 +201,8 @@ pub(crate) fn measure(
             };
             let mut text = Sequence::new(model.lm.new_cache());
             let mut go = |_| std::ops::ControlFlow::Continue(());
-            let run = run(&mut model.lm, &mut text, decoder, 0, &request, &mut go)?;
+            let run =
+                run(&mut model.lm, &mut text, decoder, (&Making::default(), 0), &request, &mut go)?;
             let (all, repeated) = four_grams(&run.answer.tokens);
             grams = (grams.0 + all, grams.1 + repeated);
             runs.push(run);

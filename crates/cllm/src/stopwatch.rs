@@ -6,17 +6,17 @@ use cllm_decode::{Batch, CausalLm, DEFAULT_PREFILL_CHUNK, KvCache, LmError, Outp
 
 /// What is the same in every forward of a measurement.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Shape {
+pub(crate) struct Shape {
     /// Tokens in each sequence's cache.
-    pub(super) context: usize,
+    pub(crate) context: usize,
     /// Sequences that travel together.
-    pub(super) sequences: usize,
+    pub(crate) sequences: usize,
     /// Whether every row asks for the argmax, or only the last of each sequence.
-    pub(super) all_rows: bool,
+    pub(crate) all_rows: bool,
 }
 
 /// A model with its caches filled, ready to be timed again and again.
-pub(super) struct Bench<'a, L: CausalLm> {
+pub(crate) struct Bench<'a, L: CausalLm> {
     lm: &'a mut L,
     shape: Shape,
     caches: Vec<L::Cache>,
@@ -26,7 +26,7 @@ pub(super) struct Bench<'a, L: CausalLm> {
 
 impl<'a, L: CausalLm> Bench<'a, L> {
     /// Fills the caches.
-    pub(super) fn new(lm: &'a mut L, shape: Shape) -> Result<Self, LmError> {
+    pub(crate) fn new(lm: &'a mut L, shape: Shape) -> Result<Self, LmError> {
         let vocab = lm.vocab_size();
         let (mut batch, mut output) = (Batch::new(), Output::new());
         let mut caches = Vec::with_capacity(shape.sequences);
@@ -48,7 +48,7 @@ impl<'a, L: CausalLm> Bench<'a, L> {
 
     /// The time of one forward of `rows` rows in every sequence. The caches are then as
     /// before.
-    pub(super) fn time(&mut self, rows: usize) -> Result<Duration, LmError> {
+    pub(crate) fn time(&mut self, rows: usize) -> Result<Duration, LmError> {
         let Shape { context, sequences, all_rows } = self.shape;
         let vocab = self.lm.vocab_size();
         let want = |row| if all_rows || row + 1 == rows { Want::Argmax } else { Want::Nothing };
@@ -74,7 +74,7 @@ fn token(sequence: usize, position: usize, vocab: usize) -> Token {
 /// Times every row count of every model `repeat` times, as `times[model][row count]`. All
 /// take turns, so that a machine that slows down slows all of them; one round before the
 /// first is not counted.
-pub(super) fn measure<L: CausalLm>(
+pub(crate) fn measure<L: CausalLm>(
     benches: &mut [Bench<'_, L>],
     rows: &[usize],
     repeat: usize,

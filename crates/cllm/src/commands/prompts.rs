@@ -1,0 +1,66 @@
+//! `cllm prompts`: records as the model reads them.
+//!
+//! What a record becomes on its way into a model (schema, chat template, special tokens) is
+//! where results of two programs part most often. Here it can be looked at, and its tokens
+//! given to another program, or back to `bench decode`.
+
+use std::io::Write;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::ModelArgs;
+use crate::collect::record::{self, Reading};
+use crate::console;
+use crate::session::Session;
+use crate::task::spider::schema;
+
+const HELP: &str = "\
+Each line has `record` (from 0), `prompt_tokens` and `text`, what they stand for.
+
+Example:
+  cllm prompts --data spider/dev.jsonl --tables spider/tables.json --limit 3";
+
+/// Print prompts as the model reads them: text with the template's marks, and tokens.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(crate) struct PromptsArgs {
+    /// Records as for `collect`: JSON lines or Parquet.
+    #[arg(long, env = "CLLM_DATA", value_name = "FILE")]
+    data: PathBuf,
+
+    /// Spider's tables.json.
+    #[arg(long, env = "CLLM_TABLES", value_name = "FILE")]
+    tables: Option<PathBuf>,
+
+    /// The user message, with `{question}` and the like in place of the record's fields.
+    #[arg(long, env = "CLLM_TEMPLATE", value_name = "TEXT")]
+    template: Option<String>,
+
+    /// Use only the first N records.
+    #[arg(long, env = "CLLM_LIMIT", value_name = "N")]
+    limit: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// Prints.
+pub(crate) fn run(arguments: &PromptsArgs) -> anyhow::Result<()> {
+    let PromptsArgs { data, tables, template, limit, model } = arguments;
+    let schemas = tables.as_deref().map(schema::read).transpose()?;
+    let reading = Reading { template: template.clone(), schemas };
+    let (_, records) = record::read(data, limit.map(NonZeroUsize::get), &reading)?;
+    let session = Session::load(model)?;
+    let mut out = console::out();
+    for (i, record) in records.iter().enumerate() {
+        let at = || format!("{}: record {}", data.display(), i + 1);
+        let tokens = session.encode(&record.prompt).with_context(at)?;
+        let text = session.model.tokenizer.decode(&tokens, false);
+        writeln!(out, "{}", json!({"record": i, "prompt_tokens": tokens, "text": text}))?;
+    }
+    Ok(())
+}
