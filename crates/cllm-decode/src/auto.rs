@@ -30,7 +30,10 @@
 //! Costs are those of a forward that carries this request alone. Among others a row costs less
 //! than it is thought to, so choices are then on the careful side.
 //!
-//! Deterministic: no clock, and the same text gives the same choices.
+//! What one request has shown of the rates is where the next one begins: answers are often
+//! shorter than learning takes. It counts little against what that request shows itself.
+//!
+//! Deterministic: no clock, and the same requests give the same choices.
 
 use crate::batch::Batch;
 use crate::cost::CostModel;
@@ -56,6 +59,8 @@ const PROBE: usize = 4;
 const PROBE_ROWS: (usize, f64) = (8, 1.35);
 /// Forwards until the first probe, and at most until any.
 const PAUSE: (usize, usize) = (16, 512);
+/// What is known of the rates from earlier requests counts as at most so many observations.
+const KEPT: f64 = 6.0;
 /// Tokens that must have stood together before for prompt lookup to be tried.
 const LOOKUP_MATCH: usize = 3;
 /// Tokens that it looks for, at most.
@@ -118,10 +123,12 @@ impl Acceptance {
         self.conditional.get(k).or(self.conditional.last()).map_or(PRIOR, |mean| mean.long)
     }
 
-    /// Lets what comes next count more than what is known.
-    fn doubt(&mut self) {
+    /// Lets what comes next count more than what is known: as if it rested on at most `seen`
+    /// observations.
+    fn doubt(&mut self, seen: f64) {
         for mean in &mut self.conditional {
-            mean.seen = 0.0;
+            mean.short = mean.long;
+            mean.seen = mean.seen.min(seen);
         }
     }
 
@@ -224,6 +231,15 @@ impl Governor {
         }
     }
 
+    /// Starts another request: rates are a first idea of its own, all else is as new.
+    fn begin(&mut self) {
+        let mut inner_rate = std::mem::take(&mut self.inner_rate);
+        let mut lookup_rate = std::mem::take(&mut self.lookup_rate);
+        inner_rate.doubt(KEPT);
+        lookup_rate.doubt(KEPT);
+        *self = Self { inner_rate, lookup_rate, ..Self::new(self.n, self.costs.clone()) };
+    }
+
     /// The most rows, of `wanted`, that the account allows.
     fn afforded(&self, wanted: usize) -> usize {
         let one = self.costs.cost(1);
@@ -291,7 +307,7 @@ impl Governor {
                 if self.probe == 0 && self.inner_pause.due() {
                     self.probe = PROBE;
                     self.probe_gain = (0.0, 0.0);
-                    self.inner_rate.doubt();
+                    self.inner_rate.doubt(0.0);
                 }
                 self.inner_rate.learn(guesses, right);
                 if self.probe > 0 {
@@ -344,8 +360,7 @@ impl<D: Decoder> Decoder for Auto<D> {
     fn begin(&mut self) {
         self.inner.begin();
         self.lookup.begin();
-        let Governor { n, costs, .. } = &self.governor;
-        self.governor = Governor::new(*n, costs.clone());
+        self.governor.begin();
     }
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {

@@ -2,11 +2,14 @@
 //! model for `draft-model`. The names themselves are `cllm_decode::spec`'s.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use clap::Args;
-use cllm_decode::CostModel;
+use cllm_decode::spec::Built;
+use cllm_decode::{CostModel, Decoder, LmError};
 pub(crate) use cllm_decode::{DecoderList, DecoderSpec};
 use cllm_model::{Llama, LoadOptions, Model, Tokenizer};
 
@@ -27,15 +30,36 @@ pub(crate) struct DraftArgs {
 }
 
 /// What decoders are made with.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Making {
     /// T(n) of the model, or what is typical, as long as nobody needs it.
     pub(crate) costs: CostModel,
     /// The second model, if there is one.
     pub(crate) draft: Option<RefCell<Llama>>,
+    /// Decoders between two requests: some learn from one to the next.
+    made: RefCell<HashMap<(DecoderSpec, u64), Box<dyn Decoder>>>,
+}
+
+impl fmt::Debug for Making {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Making").field("costs", &self.costs).finish_non_exhaustive()
+    }
 }
 
 impl Making {
+    /// The decoder for a name: the one that has been given back, or a new one.
+    pub(crate) fn take(&self, spec: DecoderSpec, seed: u64) -> Result<Built, LmError> {
+        match self.made.borrow_mut().remove(&(spec, seed)) {
+            Some(decoder) => Ok(Built::Decoder(decoder)),
+            None => spec.build(seed, &self.costs),
+        }
+    }
+
+    /// Takes a decoder back for the next request.
+    pub(crate) fn give_back(&self, spec: DecoderSpec, seed: u64, decoder: Box<dyn Decoder>) {
+        self.made.borrow_mut().insert((spec, seed), decoder);
+    }
+
     /// What `decoders` need to run on `model`.
     pub(crate) fn of(
         decoders: &[DecoderSpec],

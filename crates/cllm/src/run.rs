@@ -79,10 +79,12 @@ pub(crate) fn run_watched<L: CausalLm>(
 ) -> Result<Run, LmError> {
     let mut watch = Watch::new(on_token, on_forward);
     let chunk = DEFAULT_PREFILL_CHUNK;
-    let answer = match decoder.build(seed, &making.costs)? {
+    let answer = match making.take(decoder, seed)? {
         Built::Ar => ar::generate(lm, sequence, request, &mut watch, chunk)?,
-        Built::Decoder(mut decoder) => {
-            stream::generate(lm, sequence, &mut *decoder, request, &mut watch, chunk)?
+        Built::Decoder(mut made) => {
+            let answer = stream::generate(lm, sequence, &mut *made, request, &mut watch, chunk);
+            making.give_back(decoder, seed, made);
+            answer?
         }
         Built::DraftModel { tokens } => {
             let mut draft = making.draft.as_ref().ok_or(LmError::NoDraftModel)?.borrow_mut();
