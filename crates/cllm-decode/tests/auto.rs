@@ -148,3 +148,27 @@ fn probes_notice_that_the_text_has_changed() {
     // 1,020 slowly, a pause of 512 at worst, and the rest at sixteen a forward of 1.7.
     assert!(time < 1.03 * 1_020.0 + 512.0 + 250.0, "{time}");
 }
+
+/// Answers may be shorter than learning takes: what one has shown serves the next.
+#[test]
+fn short_answers_learn_from_each_other() {
+    let costs = costs(0.045);
+    let mut fake = Fake::new(Kind::ContextHash(5), 1_000, 5_000);
+    let (_, answer) =
+        time(&mut fake, &request(25), &mut Jacobi::new(1, Draft::Context, 0).expect("1"), &costs);
+    let text = [&request(25).prompt[..], &answer].concat();
+    let all_right = || Oracle::new(text.clone(), 16, 1.0, 0).expect("16 > 0");
+    let new = || Auto::new(all_right(), 16, costs.clone()).expect("16 > 0");
+    let mut once = || time(&mut fake, &request(25), &mut new(), &costs).0;
+    let alone = once();
+    let mut auto = new();
+    let mut fake = Fake::new(Kind::ContextHash(5), 1_000, 5_000);
+    let in_turn: Vec<f64> =
+        (0..5).map(|_| time(&mut fake, &request(25), &mut auto, &costs).0).collect();
+    assert_eq!(in_turn[0], alone);
+    assert!(in_turn[4] < 0.8 * alone, "{in_turn:?}");
+    // And where it no longer holds, the account does.
+    let hostile = Fake::new(Kind::ContextHash(6), 1_000, 5_000);
+    let (after, _) = time(&mut hostile.clone(), &request(150), &mut auto, &costs);
+    assert!(after <= 1.03 * 149.0 + 4.0 + 1e-6, "{after}");
+}

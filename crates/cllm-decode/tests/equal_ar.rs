@@ -478,7 +478,10 @@ all.push((Request { prompt, max_new_tokens, stop_tokens, sampling }, way));
             return Ok(());
         }
         prop_assert_eq!(&sequence.tokens, &fresh_sequence.tokens);
-        prop_assert_eq!(reused.stats.decode_forwards, fresh.stats.decode_forwards);
+        // One that learns begins the second time with what it learnt the first time.
+        if !matches!(way, Way::Auto { .. }) {
+            prop_assert_eq!(reused.stats.decode_forwards, fresh.stats.decode_forwards);
+        }
         let common = held.tokens.iter().zip(&request.prompt).take_while(|(a, b)| a == b).count();
         let read = request.prompt.len() - common.min(request.prompt.len() - 1);
         prop_assert_eq!(reused.stats.prefill_rows, read);
