@@ -77,7 +77,7 @@ impl<L: CausalLm> CausalLm for Probed<'_, L> {
     }
 }
 
-/// softmax(logits)[token]; `token` is the largest of them.
+/// `softmax(logits)[token]`; `token` is the largest of them.
 fn probability(logits: &[f32], token: Token) -> f32 {
     let largest = logits[token as usize];
     1.0 / logits.iter().map(|logit| (logit - largest).exp()).sum::<f32>()
