@@ -207,7 +207,7 @@ mod tests {
         };
         check("{", "not JSON: EOF while parsing an object at column 1");
         check("[]", "expected an object, found an array");
-        check("{}", "`question`, found none");
+        check("{}", "`prompt_tokens`, found none");
         check(r#"{"text": "x"}"#, "found `text`");
         check(r#"{"prompt": "x", "question": "y"}"#, "both `prompt` and `question`");
         check(r#"{"prompt": ""}"#, "`prompt` is empty");
