@@ -20,7 +20,7 @@ use crate::run::{Run, run, run_with};
 pub(crate) fn compete<L: CausalLm>(
     lm: &mut L,
     decoders: &[DecoderSpec],
-    (making, seed): (&Making, u64),
+    making: &Making,
     request: &Request,
     turn: usize,
 ) -> Result<Vec<Run>, LmError> {
@@ -29,21 +29,21 @@ pub(crate) fn compete<L: CausalLm>(
         let i = (i + turn) % decoders.len();
         let mut sequence = Sequence::new(lm.new_cache());
         let go_on = &mut |_| ControlFlow::Continue(());
-        runs[i] = Some(run(lm, &mut sequence, decoders[i], (making, seed), request, go_on)?);
+        runs[i] = Some(run(lm, &mut sequence, decoders[i], making, request, go_on)?);
     }
     Ok(runs.into_iter().flatten().collect())
 }
 
 /// Answers `request` with autoregressive decoding and then with windows whose guesses are
-/// right with probability `p`, as its answer is known. In the order of `decoders`.
+/// right with probability `p`, by coins of `seed`, as its answer is known. In the order of `decoders`.
 pub(crate) fn pretend<L: CausalLm>(
     lm: &mut L,
     decoders: &[DecoderSpec],
-    p: f64,
-    (making, seed): (&Making, u64),
+    (p, seed): (f64, u64),
+    making: &Making,
     request: &Request,
 ) -> Result<Vec<Run>, LmError> {
-    let mut known = compete(lm, &[DecoderSpec::Ar], (making, seed), request, 0)?;
+    let mut known = compete(lm, &[DecoderSpec::Ar], making, request, 0)?;
     let text = [&request.prompt[..], &known[0].answer.tokens].concat();
     let mut runs = Vec::with_capacity(decoders.len());
     for decoder in decoders {
@@ -152,8 +152,7 @@ mod tests {
             let prompt = vec![1, 2, turn as Token];
             let request =
                 Request { prompt, max_new_tokens: 60, stop_tokens: vec![11], ..Request::default() };
-            let round =
-                compete(&mut lm, &decoders, (&Making::default(), 0), &request, turn).unwrap();
+            let round = compete(&mut lm, &decoders, &Making::default(), &request, turn).unwrap();
             for run in &round {
                 assert_eq!(run.settled_together().len(), run.answer.tokens.len());
             }

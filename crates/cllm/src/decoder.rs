@@ -32,12 +32,14 @@ pub(crate) struct DraftArgs {
 /// What decoders are made with.
 #[derive(Default)]
 pub(crate) struct Making {
+    /// Of first guesses that are drawn.
+    seed: u64,
     /// T(n) of the model, or what is typical, as long as nobody needs it.
     pub(crate) costs: CostModel,
     /// The second model, if there is one.
     pub(crate) draft: Option<RefCell<Llama>>,
     /// Decoders between two requests: some learn from one to the next.
-    made: RefCell<HashMap<(DecoderSpec, u64), Box<dyn Decoder>>>,
+    made: RefCell<HashMap<DecoderSpec, Box<dyn Decoder>>>,
 }
 
 impl fmt::Debug for Making {
@@ -48,26 +50,27 @@ impl fmt::Debug for Making {
 
 impl Making {
     /// The decoder for a name: the one that has been given back, or a new one.
-    pub(crate) fn take(&self, spec: DecoderSpec, seed: u64) -> Result<Built, LmError> {
-        match self.made.borrow_mut().remove(&(spec, seed)) {
+    pub(crate) fn take(&self, spec: DecoderSpec) -> Result<Built, LmError> {
+        match self.made.borrow_mut().remove(&spec) {
             Some(decoder) => Ok(Built::Decoder(decoder)),
-            None => spec.build(seed, &self.costs),
+            None => spec.build(self.seed, &self.costs),
         }
     }
 
     /// Takes a decoder back for the next request.
-    pub(crate) fn give_back(&self, spec: DecoderSpec, seed: u64, decoder: Box<dyn Decoder>) {
-        self.made.borrow_mut().insert((spec, seed), decoder);
+    pub(crate) fn give_back(&self, spec: DecoderSpec, decoder: Box<dyn Decoder>) {
+        self.made.borrow_mut().insert(spec, decoder);
     }
 
     /// What `decoders` need to run on `model`.
     pub(crate) fn of(
         decoders: &[DecoderSpec],
+        seed: u64,
         model: &mut Model,
         arguments: &ModelArgs,
         draft: &DraftArgs,
     ) -> anyhow::Result<Self> {
-        let mut making = Self::default();
+        let mut making = Self { seed, ..Self::default() };
         if decoders.iter().any(|decoder| matches!(decoder, DecoderSpec::Auto { .. })) {
             making.costs = costs(model)?;
         }

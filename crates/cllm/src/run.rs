@@ -45,11 +45,11 @@ pub(crate) fn run<L: CausalLm>(
     lm: &mut L,
     sequence: &mut Sequence<L::Cache>,
     decoder: DecoderSpec,
-    (making, seed): (&Making, u64),
+    making: &Making,
     request: &Request,
     on_token: &mut dyn FnMut(Token) -> ControlFlow<()>,
 ) -> Result<Run, LmError> {
-    run_watched(lm, sequence, decoder, (making, seed), request, on_token, &mut |_| {})
+    run_watched(lm, sequence, decoder, making, request, on_token, &mut |_| {})
 }
 
 /// Answers `request` with a decoder that is already made.
@@ -66,24 +66,24 @@ pub(crate) fn run_with<L: CausalLm>(
     Ok(watch.into_run(answer))
 }
 
-/// The same as [`run`]; `on_forward` is told each forward, after its tokens. The time it takes is not
-/// the answer's.
+/// The same as [`run`]; `on_forward` is told each forward, after its tokens. The time it
+/// takes is not the answer's.
 pub(crate) fn run_watched<L: CausalLm>(
     lm: &mut L,
     sequence: &mut Sequence<L::Cache>,
     decoder: DecoderSpec,
-    (making, seed): (&Making, u64),
+    making: &Making,
     request: &Request,
     on_token: &mut dyn FnMut(Token) -> ControlFlow<()>,
     on_forward: &mut dyn FnMut(&Iteration<'_>),
 ) -> Result<Run, LmError> {
     let mut watch = Watch::new(on_token, on_forward);
     let chunk = DEFAULT_PREFILL_CHUNK;
-    let answer = match making.take(decoder, seed)? {
+    let answer = match making.take(decoder)? {
         Built::Ar => ar::generate(lm, sequence, request, &mut watch, chunk)?,
         Built::Decoder(mut made) => {
             let answer = stream::generate(lm, sequence, &mut *made, request, &mut watch, chunk);
-            making.give_back(decoder, seed, made);
+            making.give_back(decoder, made);
             answer?
         }
         Built::DraftModel { tokens } => {

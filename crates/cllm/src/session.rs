@@ -72,14 +72,15 @@ impl Session {
         Ok(Self { name, model, making: Making::default() })
     }
 
-    /// Gets ready what `decoders` need beside the model.
+    /// Gets ready what `decoders` need beside the model; `seed` is of guesses that are drawn.
     pub(crate) fn prepare(
         &mut self,
         decoders: &[DecoderSpec],
+        seed: u64,
         arguments: &ModelArgs,
         draft: &DraftArgs,
     ) -> anyhow::Result<()> {
-        self.making = Making::of(decoders, &mut self.model, arguments, draft)?;
+        self.making = Making::of(decoders, seed, &mut self.model, arguments, draft)?;
         Ok(())
     }
 
@@ -173,7 +174,7 @@ impl Session {
                 ControlFlow::Continue(())
             }
         };
-        let (decoder, tools) = (settings.decoder, (&self.making, settings.seed));
+        let (decoder, tools) = (settings.decoder, &self.making);
         let mut watch = |it: &Iteration<'_>| (onlooker.on_forward)(it, tokenizer);
         let mut probabilities = Probabilities::default();
         let run = if onlooker.probabilities {

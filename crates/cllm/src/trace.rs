@@ -232,7 +232,7 @@ mod tests {
             &mut lm,
             &mut sequence,
             decoder,
-            (&crate::decoder::Making::default(), 0),
+            &crate::decoder::Making::default(),
             &request,
             &mut |_| ControlFlow::Continue(()),
         )

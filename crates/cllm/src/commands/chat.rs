@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<()> {
         );
     }
     let decode = &arguments.decode;
-    session.prepare(&[decode.decoder], &arguments.model, &decode.draft)?;
+    session.prepare(&[decode.decoder], decode.seed, &arguments.model, &decode.draft)?;
     let system = arguments.system.as_deref().map(|text| Message::new("system", text));
     let beginning: Vec<Message> = system.into_iter().collect();
     let mut messages = beginning.clone();

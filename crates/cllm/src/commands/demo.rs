@@ -87,19 +87,13 @@ impl DemoArgs {
 
     /// Gets a session ready for both.
     fn prepare(&self, session: &mut Session) -> anyhow::Result<()> {
-        session.prepare(&self.decoders(), &self.model, &DraftArgs::default())
+        session.prepare(&self.decoders(), self.seed, &self.model, &DraftArgs::default())
     }
 
     /// Both decoders' answers; `turn` says which goes first.
     fn ask(&self, session: &mut Session, prompt: &Prompt, turn: usize) -> anyhow::Result<Vec<Run>> {
         let request = session.request(prompt, Some(self.max_new_tokens))?;
-        Ok(compete(
-            &mut session.model.lm,
-            &self.decoders(),
-            (&session.making, self.seed),
-            &request,
-            turn,
-        )?)
+        Ok(compete(&mut session.model.lm, &self.decoders(), &session.making, &request, turn)?)
     }
 }
 

@@ -146,7 +146,7 @@ pub(crate) fn run(arguments: GenerateArgs) -> anyhow::Result<()> {
         possible
     });
     let mut session = Session::load(&model)?;
-    session.prepare(&[settings.decoder], &model, &settings.draft)?;
+    session.prepare(&[settings.decoder], settings.seed, &model, &settings.draft)?;
     let prompt = match input {
         Input::Messages(messages) => Prompt::Chat(messages),
         Input::Text(text) if raw => Prompt::Raw(text),

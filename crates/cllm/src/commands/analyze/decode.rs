@@ -89,7 +89,7 @@ fn of_variant(
     folder: &Path,
 ) -> anyhow::Result<Made> {
     let mut session = Session::load(model)?;
-    session.prepare(&[arguments.decoder], model, &DraftArgs::default())?;
+    session.prepare(&[arguments.decoder], arguments.seed, model, &DraftArgs::default())?;
     let at = |line: usize| format!("{}: line {line}", data.display());
     let mut requests = Vec::with_capacity(prompts.len());
     for (line, prompt) in prompts {

@@ -144,8 +144,8 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
         jobs.push(Job { line: *line, request });
     }
 
-    session.prepare(&decoders, &arguments.model, &arguments.draft)?;
-    let (lm, tools) = (&mut session.model.lm, (&session.making, arguments.seed));
+    session.prepare(&decoders, arguments.seed, &arguments.model, &arguments.draft)?;
+    let (lm, tools) = (&mut session.model.lm, &session.making);
     if arguments.warmup {
         contest::compete(lm, &decoders, tools, &jobs[0].request, 0)?;
     }
@@ -155,7 +155,7 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
     for (turn, job) in jobs.iter().cycle().take(all).enumerate() {
         let round = match arguments.synthetic_acceptance {
             None => contest::compete(lm, &decoders, tools, &job.request, turn),
-            Some(p) => contest::pretend(lm, &decoders, p, tools, &job.request),
+            Some(p) => contest::pretend(lm, &decoders, (p, arguments.seed), tools, &job.request),
         };
         let mut round = round.with_context(|| at(job.line))?;
         note(progress(turn + 1, all, &decoders, &round));

@@ -107,7 +107,7 @@ struct Settings<'a> {
 /// Asks everything, and reports.
 pub(super) fn evaluate<P>(arguments: &EvalArgs, task: &Task<'_, P>) -> anyhow::Result<()> {
     let mut session = Session::load(&arguments.model)?;
-    session.prepare(&[arguments.decoder], &arguments.model, &arguments.draft)?;
+    session.prepare(&[arguments.decoder], arguments.seed, &arguments.model, &arguments.draft)?;
     let at = |line: usize| format!("{}: line {line}", arguments.data.display());
     // Everything that can be wrong with a question shows before anything is asked.
     let mut requests = Vec::with_capacity(task.data.problems.len());
@@ -185,8 +185,7 @@ fn ask(
         decoders.push(DecoderSpec::Ar);
     }
     let lm = &mut session.model.lm;
-    let tools = (&session.making, arguments.seed);
-    let runs = contest::compete(lm, &decoders, tools, request, line)?;
+    let runs = contest::compete(lm, &decoders, &session.making, request, line)?;
     let run = &runs[0];
     let tokens = &run.answer.tokens;
     let mut text = AnswerText::new(&session.model.tokenizer, &[])?;

@@ -202,7 +202,7 @@ pub(crate) fn measure(
             let mut text = Sequence::new(model.lm.new_cache());
             let mut go = |_| std::ops::ControlFlow::Continue(());
             let run =
-                run(&mut model.lm, &mut text, decoder, (&Making::default(), 0), &request, &mut go)?;
+                run(&mut model.lm, &mut text, decoder, &Making::default(), &request, &mut go)?;
             let (all, repeated) = four_grams(&run.answer.tokens);
             grams = (grams.0 + all, grams.1 + repeated);
             runs.push(run);
