@@ -26,6 +26,7 @@ import sys
 import tempfile
 
 from cllm import cache_folder, default_model
+from peer import Peer
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -47,35 +48,6 @@ def run(command, **options):
     if done.returncode != 0:
         sys.exit(f"{' '.join(map(str, command))} failed:\n{done.stderr}")
     return done.stdout
-
-
-class Process:
-    """A peer that waits for its turn."""
-
-    def __init__(self, *command):
-        self.process = subprocess.Popen(
-            [sys.executable, *map(str, command)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        self.about = self.read()
-
-    def read(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit("a peer ended; its messages are above")
-        answer = json.loads(line)
-        if "error" in answer:
-            sys.exit(answer["error"])
-        return answer
-
-    def ask(self, **request):
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 class Sums(dict):
@@ -104,11 +76,11 @@ def llama_cpp(peer, options, prompts, sums):
     for prompt in prompts:
         common = {"prompt": prompt, "max_new_tokens": options.tokens, "stop": options.stop}
         ar = peer.ask(op="generate", **common)
-        fast = peer.ask(op="lookup", **common, **LOOKUP)
+        fast = peer.ask(op="generate", **common, **LOOKUP)
         for name, answer in (("ar", ar), ("prompt-lookup", fast)):
             tokens = len(answer["tokens"]) - 1
             sums.add(("llama.cpp", name), tokens, answer["decode_ms"] / 1e3,
-                     answer.get("forwards", tokens), answer["tokens"] == ar["tokens"], 1)
+                     answer["forwards"], answer["tokens"] == ar["tokens"], 1)
 
 
 def transformers(peer, options, prompts, sums):
@@ -117,7 +89,7 @@ def transformers(peer, options, prompts, sums):
         first = peer.ask(op="generate", **common, max_new_tokens=1)["seconds"]
         common["max_new_tokens"] = options.tokens
         ar = peer.ask(op="generate", **common)
-        fast = peer.ask(op="lookup", **common, **LOOKUP)
+        fast = peer.ask(op="generate", **common, **LOOKUP)
         for name, answer in (("ar", ar), ("prompt-lookup", fast)):
             tokens = len(answer["tokens"]) - 1
             # It does not tell how many forwards drafts took.
@@ -176,11 +148,12 @@ def measure(options, task, kind, model):
     inspected = json.loads(run([options.cllm, "inspect", "--model", model, "--json"]))
     options.stop = [token["id"] for token in inspected["stop_tokens"]]
     positions = max(map(len, prompts)) + options.tokens + LOOKUP["draft"] + 8
-    llama = Process(HERE / "peer_llama_cpp.py", model, "--threads", options.threads,
-                    "--positions", positions, "--sequences", 1)
+    llama = Peer("llama.cpp", HERE / "peer_llama_cpp.py", model, "--threads", options.threads,
+                 "--positions", positions, "--sequences", 1)
     torch = None
     if not options.no_transformers:
-        torch = Process(HERE / "peer_transformers.py", model, "--threads", options.threads)
+        torch = Peer("transformers", HERE / "peer_transformers.py", model,
+                     "--threads", options.threads)
     sums, machine = Sums(), None
     for turn, at in enumerate(range(0, len(prompts), CHUNK)):
         chunk = prompts[at:at + CHUNK]

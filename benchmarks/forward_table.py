@@ -20,39 +20,9 @@ import sys
 import tomllib
 
 from cllm import Cllm, cache_folder, default_model
+from peer import Peer
 
 HERE = pathlib.Path(__file__).resolve().parent
-
-
-class Peer:
-    """The llama.cpp process; idle while cllm is measured."""
-
-    def __init__(self, model, threads, positions, sequences):
-        self.process = subprocess.Popen(
-            [sys.executable, str(HERE / "peer_llama_cpp.py"), str(model),
-             "--threads", str(threads), "--positions", str(positions),
-             "--sequences", str(sequences)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )
-        self.about = self.read()
-
-    def read(self):
-        line = self.process.stdout.readline()
-        if not line:
-            sys.exit("the llama.cpp process ended; its messages are above")
-        answer = json.loads(line)
-        if "error" in answer:
-            sys.exit(f"llama.cpp: {answer['error']}")
-        return answer
-
-    def ask(self, **request):
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return self.read()
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait()
 
 
 class Samples(dict):
@@ -234,7 +204,8 @@ def main():
         print(f"{pair}: {model.name}", file=sys.stderr)
         compute = arguments.compute or pair
         cllm = Cllm(arguments.cllm, model, compute, arguments.threads)
-        peer = Peer(model, arguments.threads, positions, arguments.sequences)
+        peer = Peer("llama.cpp", HERE / "peer_llama_cpp.py", model, "--threads", arguments.threads,
+                    "--positions", positions, "--sequences", arguments.sequences)
         # Time counts only if both are the same model: they quantise activations each in
         # its own way, so that texts part sooner or later, but not at once.
         mine = cllm.answer(decode["prompt"], decode["max_new_tokens"])

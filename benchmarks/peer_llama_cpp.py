@@ -6,9 +6,9 @@ caller can let it take turns with cllm in one run and both meet the same machine
     {"op": "forward", "context": C, "rows": N, "argmax": "all" | "last", "repeat": K}
         -> {"ms": [K times]}
     {"op": "generate", "prompt": TEXT or [TOKENS], "max_new_tokens": N, "stop": [TOKENS]}
-        -> {"prompt_tokens": [...], "tokens": [...], "prefill_ms": T, "decode_ms": T}
-    {"op": "lookup", the same, "draft": K, "ngram": N}
-        -> the same, and {"forwards": F}
+     and "draft": K, "ngram": N for prompt lookup
+        -> {"prompt_tokens": [...], "tokens": [...], "prefill_ms": T, "decode_ms": T,
+            "forwards": F}
 
 An answer that is {"error": ...} ends nothing. The first line, before any request, says
 what was loaded. With --sequences S every forward has S sequences of N rows each.
@@ -149,36 +149,24 @@ class Peer:
     def ends(self, token, stop):
         return token in stop if stop else ll.llama_vocab_is_eog(self.vocab, token)
 
-    def generate(self, prompt, max_new_tokens, stop=()):
-        tokens, first, prefill = self.start(prompt)
-        answer, last = [first], len(tokens) - 1
-        started = time.perf_counter()
-        while len(answer) < max_new_tokens and not self.ends(answer[-1], stop):
-            self.fill([(0, last + len(answer), answer[-1], True)], "last")
-            self.decode()
-            answer.append(int(self.logits(0).argmax()))
-        elapsed = 1e3 * (time.perf_counter() - started)
-        return {
-            "prompt_tokens": tokens,
-            "tokens": answer,
-            "prefill_ms": prefill,
-            "decode_ms": elapsed,
-        }
+    def generate(self, prompt, max_new_tokens, stop=(), draft=0, ngram=2):
+        """Greedy decoding; with `draft` above 0, of drafts by the package's own prompt lookup,
+        verified as its high-level class does, on the low-level calls."""
+        drafter = None
+        if draft > 0:
+            from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
 
-    def lookup(self, prompt, max_new_tokens, draft, ngram, stop=()):
-        """Greedy decoding with drafts by the package's own prompt lookup, verified here as
-        its high-level class does, on the low-level calls that `generate` uses."""
-        from llama_cpp.llama_speculative import LlamaPromptLookupDecoding
-
-        drafter = LlamaPromptLookupDecoding(max_ngram_size=ngram, num_pred_tokens=draft)
+            drafter = LlamaPromptLookupDecoding(max_ngram_size=ngram, num_pred_tokens=draft)
         tokens, first, prefill = self.start(prompt)
         answer, forwards = [first], 0
         started = time.perf_counter()
         while len(answer) < max_new_tokens and not self.ends(answer[-1], stop):
-            text = np.asarray(tokens + answer, dtype=np.intc)
-            room = max_new_tokens - len(answer) - 1
-            guesses = [int(token) for token in drafter(text)][:room]
-            at = len(text) - 1
+            guesses = []
+            if drafter:
+                text = np.asarray(tokens + answer, dtype=np.intc)
+                room = max_new_tokens - len(answer) - 1
+                guesses = [int(token) for token in drafter(text)][:room]
+            at = len(tokens) + len(answer) - 1
             rows = [(0, at + i, token, True) for i, token in enumerate([answer[-1], *guesses])]
             self.fill(rows, "all")
             self.decode()
@@ -187,7 +175,8 @@ class Peer:
                 answer.append(int(self.logits(i).argmax()))
                 if self.ends(answer[-1], stop) or i == len(guesses) or guesses[i] != answer[-1]:
                     break
-            self.truncate(len(tokens) + len(answer) - 1)
+            if guesses:
+                self.truncate(len(tokens) + len(answer) - 1)
         elapsed = 1e3 * (time.perf_counter() - started)
         return {
             "prompt_tokens": tokens,
@@ -196,7 +185,6 @@ class Peer:
             "decode_ms": elapsed,
             "forwards": forwards,
         }
-
 
 
 def main():
@@ -216,7 +204,7 @@ def main():
         "system": ll.llama_print_system_info().decode().strip(),
         "threads": arguments.threads,
     })
-    operations = {"forward": peer.forward, "generate": peer.generate, "lookup": peer.lookup}
+    operations = {"forward": peer.forward, "generate": peer.generate}
     for line in sys.stdin:
         try:
             request = json.loads(line)

@@ -1,9 +1,8 @@
 """transformers as a peer to measure against: a process that speaks JSON lines.
 
     {"op": "generate", "prompt": [TOKENS], "max_new_tokens": N, "stop": [TOKENS]}
+     and "draft": K, "ngram": N for prompt lookup
         -> {"tokens": [...], "seconds": T}
-    {"op": "lookup", the same, "draft": K, "ngram": N}
-        -> the same
 
 It reads the same GGUF file, which transformers turns into f32 weights: that is what it does
 on a CPU. Times hold the prompt's forward; the caller measures that with one new token and
@@ -29,26 +28,18 @@ class Peer:
             str(path.parent), gguf_file=path.name, dtype=torch.float32
         ).eval()
 
-    def run(self, prompt, max_new_tokens, stop, **options):
+    def generate(self, prompt, max_new_tokens, stop, draft=0, ngram=2):
         ids = torch.tensor([prompt])
+        lookup = {"prompt_lookup_num_tokens": draft, "max_matching_ngram_size": ngram}
         started = time.perf_counter()
         with torch.inference_mode():
             out = self.model.generate(
                 ids, attention_mask=torch.ones_like(ids), do_sample=False,
                 max_new_tokens=max_new_tokens, eos_token_id=list(stop), pad_token_id=stop[0],
-                **options,
+                **(lookup if draft else {}),
             )
         seconds = time.perf_counter() - started
         return {"tokens": out[0, len(prompt):].tolist(), "seconds": seconds}
-
-    def generate(self, prompt, max_new_tokens, stop):
-        return self.run(prompt, max_new_tokens, stop)
-
-    def lookup(self, prompt, max_new_tokens, stop, draft, ngram):
-        return self.run(
-            prompt, max_new_tokens, stop,
-            prompt_lookup_num_tokens=draft, max_matching_ngram_size=ngram,
-        )
 
 
 def main():
@@ -65,7 +56,7 @@ def main():
     for line in sys.stdin:
         try:
             request = json.loads(line)
-            say({"generate": peer.generate, "lookup": peer.lookup}[request.pop("op")](**request))
+            say({"generate": peer.generate}[request.pop("op")](**request))
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             say({"error": f"{type(error).__name__}: {error}"})
 

@@ -9,6 +9,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
+use crate::collect::record::Reading;
 use crate::commands::{
     analyze, bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge,
     prompts, pull, report, sft, train,
@@ -16,6 +17,7 @@ use crate::commands::{
 use crate::decoder::{DecoderSpec, DraftArgs};
 use crate::sampling::SamplingArgs;
 use crate::source::ModelRef;
+use crate::task::spider::schema;
 
 /// Decode Llama-family models several tokens a forward, exactly.
 ///
@@ -152,6 +154,26 @@ pub(crate) struct DecodeArgs {
 
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
+}
+
+/// How records become prompts.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ReadingArgs {
+    /// Spider's tables.json.
+    #[arg(long, env = "CLLM_TABLES", value_name = "FILE")]
+    pub(crate) tables: Option<PathBuf>,
+
+    /// The user message, with `{question}` and the like in place of the record's fields.
+    #[arg(long, env = "CLLM_TEMPLATE", value_name = "TEXT")]
+    pub(crate) template: Option<String>,
+}
+
+impl ReadingArgs {
+    /// Reads the tables, if there are any.
+    pub(crate) fn reading(&self) -> anyhow::Result<Reading> {
+        let schemas = self.tables.as_deref().map(schema::read).transpose()?;
+        Ok(Reading { template: self.template.clone(), schemas })
+    }
 }
 
 /// The form of a report.

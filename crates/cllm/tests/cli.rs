@@ -4,12 +4,15 @@
 //! right is tested where they are made.
 
 mod common;
+#[path = "common/outcome.rs"]
+mod outcome;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use common::{GOLDEN, chat_model};
+use outcome::{bad, good};
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -45,22 +48,6 @@ fn cllm_with(variables: &[(&str, &str)], arguments: &[&str], input: &[u8]) -> Ou
     child.wait_with_output().expect("the program ends")
 }
 
-#[track_caller]
-fn good(output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    String::from_utf8(output.stdout.clone()).expect("standard output is text")
-}
-
-/// Bad input: exit code 2, nothing on standard output, an error that holds `part`.
-#[track_caller]
-fn bad(output: &Output, part: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(output.stdout.is_empty(), "{}", String::from_utf8_lossy(&output.stdout));
-    assert!(stderr.starts_with("error: ") && stderr.contains(part), "{part:?} in {stderr}");
-}
-
 fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
@@ -91,19 +78,7 @@ fn help_and_completions_name_every_command() {
 #[test]
 fn generate_gives_the_same_answer_with_every_decoder() {
     let answer = |decoder: &str| {
-        let arguments = [
-            "generate",
-            "-m",
-            GOLDEN,
-            "-p",
-            "one",
-            "--json",
-            "--max-new-tokens",
-            "24",
-            "-d",
-            decoder,
-        ];
-        json(&good(&cllm(&arguments, b"")))
+        json(&good(&cllm(&[&ASKED[..], &["--max-new-tokens", "24", "-d", decoder]].concat(), b"")))
     };
     let ar = answer("ar");
     assert_eq!(ar["decoder"], "ar");
@@ -118,24 +93,18 @@ fn generate_gives_the_same_answer_with_every_decoder() {
 const DECODERS: [&str; 5] =
     ["auto", "jacobi:8", "jacobi-pool:4", "lookahead:w=3,n=3,g=2", "prompt-lookup"];
 
-const SAMPLED: [&str; 11] = [
-    "generate",
-    "-m",
-    GOLDEN,
-    "-p",
-    "one",
-    "--json",
-    "--max-new-tokens",
-    "20",
-    "--temperature",
-    "0.8",
-    "--top-p=0.95",
-];
+const ASKED: [&str; 6] = ["generate", "-m", GOLDEN, "-p", "one", "--json"];
+
+/// Asks for twenty tokens that are drawn.
+fn sampled(more: &[&str]) -> Output {
+    let sampling = ["--max-new-tokens", "20", "--temperature", "0.8", "--top-p=0.95"];
+    cllm(&[&ASKED[..], &sampling, more].concat(), b"")
+}
 
 #[test]
 fn sampled_text_depends_on_the_seed_alone() {
     let answers = |more: &[&str]| -> Vec<Value> {
-        let text = good(&cllm(&[&SAMPLED[..], more].concat(), b""));
+        let text = good(&sampled(more));
         text.lines().map(json).collect()
     };
     let ar = answers(&["-d", "ar", "--seed", "7", "-n", "3"]);
@@ -164,8 +133,7 @@ fn sampled_text_depends_on_the_seed_alone() {
         assert!(top.len() == 2 && logprob(&top[0]) >= logprob(&top[1]) && logprob(told) <= 0.0);
     }
 
-    let generate =
-        |more: &[&str], part: &str| bad(&cllm(&[&SAMPLED[..], more].concat(), b""), part);
+    let generate = |more: &[&str], part: &str| bad(&sampled(more), part);
     generate(&["--min-p", "2"], "min_p 2");
     generate(&["--presence-penalty", "-3"], "presence_penalty -3");
     generate(&["--logit-bias", "x=1"], "expected TOKEN=BIAS");
@@ -174,10 +142,10 @@ fn sampled_text_depends_on_the_seed_alone() {
 
 #[test]
 fn a_draft_model_guesses_and_has_to_fit() {
-    let draft = |more: &[&str]| cllm(&[&SAMPLED[..], &["-d", "draft-model:3"], more].concat(), b"");
+    let draft = |more: &[&str]| sampled(&[&["-d", "draft-model:3"], more].concat());
     bad(&draft(&[]), "expected --draft-model");
     let with = json(&good(&draft(&["--draft-model", GOLDEN])));
-    let ar = json(&good(&cllm(&[&SAMPLED[..], &["-d", "ar"]].concat(), b"")));
+    let ar = json(&good(&sampled(&["-d", "ar"])));
     assert_eq!(with["tokens"], ar["tokens"]);
     // It guesses with itself and the same noise: every guess is right.
     assert_eq!(with["figures"]["forwards"], 5, "{with}");

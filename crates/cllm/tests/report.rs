@@ -4,12 +4,15 @@
 //! page does in a browser is tested in `tests/browser`.
 
 mod common;
+#[path = "common/outcome.rs"]
+mod outcome;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
 use common::chat_model;
+use outcome::{bad, good};
 use serde_json::Value;
 
 fn cllm(folder: &Path, arguments: &[&str]) -> Output {
@@ -26,20 +29,6 @@ fn cllm(folder: &Path, arguments: &[&str]) -> Output {
         .args(arguments)
         .output()
         .expect("the program runs")
-}
-
-#[track_caller]
-fn good(output: &Output) -> String {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{stderr}");
-    String::from_utf8(output.stdout.clone()).expect("standard output is text")
-}
-
-#[track_caller]
-fn bad(output: &Output, part: &str) {
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains(part), "{stderr}");
 }
 
 #[test]

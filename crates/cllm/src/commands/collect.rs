@@ -17,9 +17,9 @@ use cllm_decode::{CausalLm, Draft};
 use cllm_model::Model;
 use serde_json::{Value, json};
 
-use crate::cli::{JsonArgs, ModelArgs};
+use crate::cli::{JsonArgs, ModelArgs, ReadingArgs};
 use crate::collect::check::Check;
-use crate::collect::record::{self, Reading, Record, Shape};
+use crate::collect::record::{self, Record, Shape};
 use crate::collect::{manifest, part};
 use crate::console::{self, note};
 use crate::exit::{Interrupted, bad_input};
@@ -28,7 +28,7 @@ use crate::session::Session;
 use crate::source;
 use crate::task::spider::judge::Judge;
 use crate::task::spider::sandbox::Limits;
-use crate::task::spider::schema::{self, Schema};
+use crate::task::spider::schema::Schema;
 use folder::{Folder, Open};
 
 const HELP: &str = "\
@@ -51,13 +51,8 @@ pub(crate) struct CollectArgs {
     #[arg(long, env = "CLLM_OUT", value_name = "DIR", required_unless_present = "compare_naive")]
     out: Option<PathBuf>,
 
-    /// Spider's tables.json.
-    #[arg(long, env = "CLLM_TABLES", value_name = "FILE")]
-    tables: Option<PathBuf>,
-
-    /// The user message, with `{question}` and the like in place of the record's fields.
-    #[arg(long, env = "CLLM_TEMPLATE", value_name = "TEXT")]
-    template: Option<String>,
+    #[command(flatten)]
+    reading: ReadingArgs,
 
     /// States to store: of the answer's blocks, or of the window that `jacobi` slides along
     /// the answer. Windows cost as much as decoding and are what the decoder meets.
@@ -149,8 +144,7 @@ enum Keep {
 
 /// Collects.
 pub(crate) fn run(arguments: CollectArgs) -> anyhow::Result<()> {
-    let schemas = arguments.tables.as_deref().map(schema::read).transpose()?;
-    let mut reading = Reading { template: arguments.template.clone(), schemas };
+    let mut reading = arguments.reading.reading()?;
     let limit = arguments.compare_naive.or(arguments.limit).map(NonZeroUsize::get);
     let (shape, records) = record::read(&arguments.data, limit, &reading)?;
     let check = check(&arguments, shape, &records, reading.schemas.take())?;
@@ -268,10 +262,10 @@ fn check(
 
 /// What decides the bytes of a part.
 fn settings(arguments: &CollectArgs, session: &Session, parts: usize) -> anyhow::Result<Value> {
-    let template = arguments.template.as_ref();
+    let template = arguments.reading.template.as_ref();
     let mut settings = json!({
         "data_sha256": source::sha256(&arguments.data)?,
-        "tables_sha256": arguments.tables.as_deref().map(source::sha256).transpose()?,
+        "tables_sha256": arguments.reading.tables.as_deref().map(source::sha256).transpose()?,
         "model": session.name,
         "model_sha256": session.sha256()?,
         "tokenizer_sha256": source::tokenizer_sha256(&session.model.tokenizer),

@@ -12,11 +12,10 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::ModelArgs;
-use crate::collect::record::{self, Reading};
+use crate::cli::{ModelArgs, ReadingArgs};
+use crate::collect::record;
 use crate::console;
 use crate::session::Session;
-use crate::task::spider::schema;
 
 const HELP: &str = "\
 Each line has `record` (from 0), `prompt_tokens` and `text`, what they stand for.
@@ -32,13 +31,8 @@ pub(crate) struct PromptsArgs {
     #[arg(long, env = "CLLM_DATA", value_name = "FILE")]
     data: PathBuf,
 
-    /// Spider's tables.json.
-    #[arg(long, env = "CLLM_TABLES", value_name = "FILE")]
-    tables: Option<PathBuf>,
-
-    /// The user message, with `{question}` and the like in place of the record's fields.
-    #[arg(long, env = "CLLM_TEMPLATE", value_name = "TEXT")]
-    template: Option<String>,
+    #[command(flatten)]
+    reading: ReadingArgs,
 
     /// Use only the first N records.
     #[arg(long, env = "CLLM_LIMIT", value_name = "N")]
@@ -50,10 +44,9 @@ pub(crate) struct PromptsArgs {
 
 /// Prints.
 pub(crate) fn run(arguments: &PromptsArgs) -> anyhow::Result<()> {
-    let PromptsArgs { data, tables, template, limit, model } = arguments;
-    let schemas = tables.as_deref().map(schema::read).transpose()?;
-    let reading = Reading { template: template.clone(), schemas };
-    let (_, records) = record::read(data, limit.map(NonZeroUsize::get), &reading)?;
+    let PromptsArgs { data, reading, limit, model } = arguments;
+    let limit = limit.map(NonZeroUsize::get);
+    let (_, records) = record::read(data, limit, &reading.reading()?)?;
     let session = Session::load(model)?;
     let mut out = console::out();
     for (i, record) in records.iter().enumerate() {

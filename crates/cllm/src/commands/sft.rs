@@ -8,10 +8,9 @@ use clap::Args;
 use serde_json::{Map, Value};
 
 use super::training::{self, Data, TrainingArgs, examples};
-use crate::collect::record::Reading;
+use crate::cli::ReadingArgs;
 use crate::session::Session;
 use crate::source;
-use crate::task::spider::schema;
 
 const HELP: &str = "\
 Only the tokens of answers are scored, their stop token included. Ctrl-C writes a
@@ -28,13 +27,8 @@ pub(crate) struct SftArgs {
     #[arg(long, env = "CLLM_DATA", value_name = "FILE")]
     data: PathBuf,
 
-    /// Spider's tables.json.
-    #[arg(long, env = "CLLM_TABLES", value_name = "FILE")]
-    tables: Option<PathBuf>,
-
-    /// The user message, with `{question}` and the like in place of the record's fields.
-    #[arg(long, env = "CLLM_TEMPLATE", value_name = "TEXT")]
-    template: Option<String>,
+    #[command(flatten)]
+    reading: ReadingArgs,
 
     /// Use only the first N records.
     #[arg(long, env = "CLLM_LIMIT", value_name = "N")]
@@ -46,11 +40,11 @@ pub(crate) struct SftArgs {
 
 /// Fine-tunes.
 pub(crate) fn run(arguments: &SftArgs) -> anyhow::Result<()> {
-    let SftArgs { data: path, tables, template, limit, training } = arguments;
+    let SftArgs { data: path, reading: ReadingArgs { tables, template }, limit, training } =
+        arguments;
     let fixed = Map::from_iter([("consistency_weight".to_owned(), Value::from(0.0))]);
     let config = training.settings(fixed)?;
-    let schemas = tables.as_deref().map(schema::read).transpose()?;
-    let reading = Reading { template: template.clone(), schemas };
+    let reading = arguments.reading.reading()?;
     let limit = limit.map(NonZeroUsize::get);
     let mut identity = BTreeMap::from([
         ("objective".to_owned(), "sft".to_owned()),
