@@ -37,6 +37,7 @@ fn main() {
     let kernels = match std::env::var("KERNELS").as_deref() {
         Ok("none") => None,
         Ok("f32") => Some(cllm_kernels::Format::F32),
+        Ok("w8") => Some(cllm_kernels::Format::W8),
         _ => Some(cllm_kernels::Format::Bf16),
     };
     let settings = TrainerConfig {

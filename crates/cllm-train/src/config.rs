@@ -47,6 +47,18 @@ words! {
     }
 }
 words! {
+    /// `frozen_compute`: how frozen weights are stored and multiplied, forward and backward.
+    FrozenCompute {
+        /// Unrounded.
+        F32,
+        /// Weights, activations and gradients in bf16, sums in f32.
+        Bf16,
+        /// All three in 8 bits with a scale per row and 32 elements, as SwitchBack has them
+        /// (Wortsman et al. 2023) but with finer scales.
+        W8,
+    }
+}
+words! {
     /// `noise_schedule`.
     Noise {
         /// Uniform over the states before y*.
@@ -129,6 +141,7 @@ pub struct Config {
     pub lora_dropout: f64,
     pub lora_target_modules: Vec<String>,
     pub adapter_dtype: AdapterDtype,
+    pub frozen_compute: FrozenCompute,
     pub gradient_checkpointing: bool,
     pub consistency_weight: f64,
     pub ar_weight: f64,
@@ -179,6 +192,7 @@ impl Default for Config {
             lora_dropout: 0.0,
             lora_target_modules: LINEAR_MODULES.map(str::to_owned).into(),
             adapter_dtype: AdapterDtype::Float32,
+            frozen_compute: FrozenCompute::Bf16,
             gradient_checkpointing: false,
             consistency_weight: 1.0,
             ar_weight: 1.0,

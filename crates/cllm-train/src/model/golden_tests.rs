@@ -158,8 +158,8 @@ fn difference(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 fn check(case: &Case, gradient_checkpointing: bool, kernels: Option<Format>) {
-    // Weights and activations of frozen layers rounded to 8 bits of mantissa.
-    let rounded = kernels == Some(Format::Bf16);
+    // Weights, activations and gradients of frozen layers rounded to 8 bits.
+    let rounded = matches!(kernels, Some(Format::Bf16 | Format::W8));
     let (loss_tolerance, tolerance) = if rounded { (2e-2, 0.3) } else { (1e-4, 2e-3) };
     let name = &case.name;
     let mut trainer = case.trainer(gradient_checkpointing, kernels);
@@ -193,7 +193,7 @@ fn losses_and_gradients_are_pytorchs() {
 
 #[test]
 fn our_kernels_give_the_same() {
-    for format in [Format::F32, Format::Bf16] {
+    for format in [Format::F32, Format::Bf16, Format::W8] {
         cases().iter().for_each(|case| check(case, false, Some(format)));
     }
 }

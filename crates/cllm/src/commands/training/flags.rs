@@ -168,6 +168,11 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter_dtype: Option<String>,
 
+    /// Frozen weights, forward and backward: `f32`, `bf16` or `w8`.
+    #[arg(long, env = "CLLM_FROZEN_COMPUTE", value_name = "FORMAT")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frozen_compute: Option<String>,
+
     /// Keep block inputs only and compute the rest again: less memory, slower.
     #[arg(long, env = "CLLM_GRADIENT_CHECKPOINTING", value_parser = FalseyValueParser::new())]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

@@ -8,7 +8,7 @@ use cllm_kernels::Format;
 use cllm_model::adapter::{Adapter, FloatType, LoraConfig, LoraPair, PREFIX, Targets};
 use cllm_model::export::{SHARD_BYTES, write_folder};
 use cllm_model::{Checkpoint, Compute, LoadOptions, Model};
-use cllm_train::config::{Config, FinetuningType};
+use cllm_train::config::{Config, FinetuningType, FrozenCompute};
 use cllm_train::learner::{Learner, NamedTensor};
 use cllm_train::model::{self, Device, Trainable, Trainer, TrainerConfig};
 use cllm_train::train::Decoded;
@@ -47,7 +47,11 @@ pub(crate) fn learner(session: &Session, config: &Config) -> anyhow::Result<Box<
         trainable,
         optimizer: config.adam(),
         gradient_checkpointing: config.gradient_checkpointing,
-        kernels: Some(Format::Bf16),
+        kernels: Some(match config.frozen_compute {
+            FrozenCompute::F32 => Format::F32,
+            FrozenCompute::Bf16 => Format::Bf16,
+            FrozenCompute::W8 => Format::W8,
+        }),
         seed: config.seed,
     };
     let failed = |what: String| anyhow!("{}: {what}", path.display());
