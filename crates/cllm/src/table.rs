@@ -11,8 +11,8 @@ pub(crate) struct Table {
 
 impl Table {
     /// An empty table. The first `left` columns hold words, the others figures.
-    pub(crate) fn new<const N: usize>(left: usize, heading: [&str; N]) -> Self {
-        Self { rows: vec![heading.map(String::from).to_vec()], left }
+    pub(crate) fn new<T: Into<String>>(left: usize, heading: impl IntoIterator<Item = T>) -> Self {
+        Self { rows: vec![heading.into_iter().map(Into::into).collect()], left }
     }
 
     /// Adds a row; missing cells are empty.

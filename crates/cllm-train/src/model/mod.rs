@@ -10,6 +10,7 @@
 
 mod attention;
 mod cpu;
+mod device;
 #[cfg(test)]
 mod golden_tests;
 mod linear;
@@ -19,6 +20,7 @@ mod parameters;
 mod trainer;
 
 pub use burn::tensor::Device;
+pub use device::Place;
 pub use linear::LoraConfig;
 pub use network::{LINEAR_MODULES, Trainable, WeightSource};
 pub use trainer::{Trainer, TrainerConfig};

@@ -310,9 +310,11 @@ fn collapse(record: &Evaluation, most: f64) -> Option<String> {
 }
 
 /// Settings that may change between the parts of a run.
-const FREE: [&str; 8] = [
+const FREE: [&str; 9] = [
     "output_dir",
     "adapter_dtype",
+    // A GPU rounds otherwise, but who loses one wants to go on.
+    "device",
     "eval_steps",
     "save_steps",
     "save_total_limit",

@@ -37,7 +37,7 @@ pub(crate) struct Model {
     /// By position in the window, from 1.
     pub(crate) acceptance_by_rank: Vec<Rank>,
     /// By position in the answer, in bins.
-    acceptance_by_position: Vec<Bin>,
+    pub(crate) acceptance_by_position: Vec<Bin>,
     /// Tokens by the forwards that had them in the window, the one that settled them included.
     iterations_to_settle: Vec<Iterations>,
     pub(crate) blocks: Blocks,
@@ -60,12 +60,14 @@ pub(crate) struct Rank {
 }
 
 #[derive(Debug, PartialEq, Serialize)]
-struct Bin {
-    from: usize,
+pub(crate) struct Bin {
+    pub(crate) from: usize,
     to: usize,
     tokens: usize,
     forwards: usize,
-    mean_acceptance_length: f64,
+    pub(crate) mean_acceptance_length: f64,
+    /// Rows of those forwards: what `auto` chose.
+    pub(crate) mean_rows: f64,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -151,15 +153,19 @@ fn by_rank(answers: &[Traced]) -> Vec<Rank> {
 }
 
 fn by_position(answers: &[Traced]) -> Vec<Bin> {
-    let mut bins: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
+    let mut bins: BTreeMap<usize, [usize; 3]> = BTreeMap::new();
     for forward in answers.iter().flat_map(Traced::decode) {
         let bin = bins.entry(forward.start / BIN).or_default();
-        bin.0 += forward.settled;
-        bin.1 += 1;
+        let one = [forward.settled, forward.rows, 1];
+        bin.iter_mut().zip(one).for_each(|(sum, one)| *sum += one);
     }
-    let bin = |(i, (tokens, forwards)): (usize, (usize, usize))| {
-        let mean_acceptance_length = tokens as f64 / forwards as f64;
-        Bin { from: i * BIN, to: (i + 1) * BIN, tokens, forwards, mean_acceptance_length }
+    let bin = |(i, [tokens, rows, forwards]): (usize, [usize; 3])| Bin {
+        from: i * BIN,
+        to: (i + 1) * BIN,
+        tokens,
+        forwards,
+        mean_acceptance_length: tokens as f64 / forwards as f64,
+        mean_rows: rows as f64 / forwards as f64,
     };
     bins.into_iter().map(bin).collect()
 }
@@ -236,7 +242,8 @@ mod tests {
         // 11 12 took two forwards, 13 2 as well.
         assert_eq!(model.blocks.histogram, [BlockIterations { iterations: 2, blocks: 2 }]);
         assert_eq!(model.blocks.mean_iterations, Some(2.0));
-        assert_eq!(model.acceptance_by_position.len(), 1);
+        let [bin] = &model.acceptance_by_position[..] else { panic!("one bin") };
+        assert_eq!((bin.tokens, bin.forwards, bin.mean_rows), (4, 3, 7.0 / 3.0));
         assert_eq!(model.eos_share, 1.0);
     }
 }

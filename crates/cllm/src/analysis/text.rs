@@ -10,6 +10,8 @@ use crate::table::Table;
 
 /// Characters of an n-gram that a line has room for.
 const ROOM: usize = 40;
+/// Columns of positions that a line has room for.
+const MOST_BINS: usize = 8;
 
 impl fmt::Display for Analysis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -18,6 +20,11 @@ impl fmt::Display for Analysis {
             f,
             "\n{BOLD}share of forwards that settle so many tokens{BOLD:#}\n{}",
             self.acceptance()
+        )?;
+        write!(
+            f,
+            "\n{BOLD}tokens settled / rows of a forward, by position in the answer{BOLD:#}\n{}",
+            self.by_position()
         )?;
         for kind in [Kind::Phrases, Kind::Syntax, Kind::Numbers] {
             if let Some(table) = self.collocations(kind) {
@@ -83,6 +90,26 @@ impl Analysis {
         table
     }
 
+    fn by_position(&self) -> Table {
+        let bins = self.models.iter().flat_map(|model| &model.acceptance_by_position);
+        let mut starts: Vec<usize> = bins.map(|bin| bin.from).collect();
+        starts.sort_unstable();
+        starts.dedup();
+        starts.truncate(MOST_BINS);
+        let names = starts.iter().map(|start| format!("from {start}"));
+        let mut table = Table::new(1, ["model".to_owned()].into_iter().chain(names));
+        for model in &self.models {
+            let cells = starts.iter().map(|start| {
+                let bin = model.acceptance_by_position.iter().find(|bin| bin.from == *start);
+                bin.map_or_else(String::new, |bin| {
+                    format!("{:.2} / {:.1}", bin.mean_acceptance_length, bin.mean_rows)
+                })
+            });
+            table.row([model.name.clone()].into_iter().chain(cells));
+        }
+        table
+    }
+
     fn collocations(&self, kind: Kind) -> Option<Table> {
         let base = self.baseline.as_deref().unwrap_or("baseline");
         let mut table = Table::new(2, ["model", "n-gram", "lift", "together", "", "example"]);
@@ -136,5 +163,6 @@ mod tests {
         assert!(text.contains("only"), "{text}");
         assert!(text.contains("\" 21 22\"     -    1 of 1"), "{text}");
         assert!(text.contains("66.7 %"), "{text}");
+        assert!(text.contains("from 0") && text.contains("1.33 / "), "{text}");
     }
 }

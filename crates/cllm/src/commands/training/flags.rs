@@ -168,7 +168,13 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     adapter_dtype: Option<String>,
 
-    /// Frozen weights, forward and backward: `f32`, `bf16` or `w8`.
+    /// `cpu`, or a GPU by the feature this build has for it: `cuda`, `rocm`, `metal`,
+    /// `vulkan`, `wgpu`, `cuda:1` for the second.
+    #[arg(long, env = "CLLM_DEVICE", value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    device: Option<String>,
+
+    /// Frozen weights on the CPU, forward and backward: `f32`, `bf16` or `w8`.
     #[arg(long, env = "CLLM_FROZEN_COMPUTE", value_name = "FORMAT")]
     #[serde(skip_serializing_if = "Option::is_none")]
     frozen_compute: Option<String>,

@@ -10,7 +10,7 @@ use cllm_model::export::{SHARD_BYTES, write_folder};
 use cllm_model::{Checkpoint, Compute, LoadOptions, Model};
 use cllm_train::config::{Config, FinetuningType, FrozenCompute};
 use cllm_train::learner::{Learner, NamedTensor};
-use cllm_train::model::{self, Device, Trainable, Trainer, TrainerConfig};
+use cllm_train::model::{self, Place, Trainable, Trainer, TrainerConfig};
 use cllm_train::train::Decoded;
 
 use crate::contest::four_grams;
@@ -43,19 +43,24 @@ pub(crate) fn learner(session: &Session, config: &Config) -> anyhow::Result<Box<
             seed: config.seed,
         }),
     };
+    let frozen = match config.frozen_compute {
+        FrozenCompute::F32 => Format::F32,
+        FrozenCompute::Bf16 => Format::Bf16,
+        FrozenCompute::W8 => Format::W8,
+    };
+    let place = match Place::named(&config.device, frozen) {
+        Ok(place) => place,
+        Err(what) => bad_input!("`device`: {what}"),
+    };
     let settings = TrainerConfig {
         trainable,
         optimizer: config.adam(),
         gradient_checkpointing: config.gradient_checkpointing,
-        kernels: Some(match config.frozen_compute {
-            FrozenCompute::F32 => Format::F32,
-            FrozenCompute::Bf16 => Format::Bf16,
-            FrozenCompute::W8 => Format::W8,
-        }),
+        kernels: place.kernels,
         seed: config.seed,
     };
     let failed = |what: String| anyhow!("{}: {what}", path.display());
-    let mut trainer = Trainer::new(&network, &source, settings, &Device::flex()).map_err(failed)?;
+    let mut trainer = Trainer::new(&network, &source, settings, &place.device).map_err(failed)?;
     match (lora, &adapters[..]) {
         (false, _) | (_, []) => {}
         (true, [adapter]) => go_on(&mut trainer, adapter, config)?,

@@ -21,6 +21,8 @@ function analysisSection({ name, document: analysis }, index) {
     series: models.map((model) => ({ name: model.name, points: model.acceptance_by_rank.map((one) => [one.rank, one.share]) })) });
   const position = lines({ title: "Acceptance by position in the answer", xLabel: "position in the answer", yLabel: "mean acceptance length", low: 1,
     series: models.map((model) => ({ name: model.name, points: model.acceptance_by_position.map((bin) => [bin.from, bin.mean_acceptance_length]) })) });
+  const chosen = lines({ title: "Rows of a forward by position in the answer", xLabel: "position in the answer", yLabel: "mean rows", low: 1,
+    series: models.map((model) => ({ name: model.name, points: model.acceptance_by_position.map((bin) => [bin.from, bin.mean_rows]) })) });
   const waits = [...new Set(models.flatMap((model) => model.iterations_to_settle.map((bin) => bin.iterations)))].sort((a, b) => a - b);
   const settle = bars({ title: "Iterations until a token settles", xLabel: "iterations in the window", yLabel: "share of tokens", groups: waits, digits: 3,
     series: models.map((model) => { const sum = model.iterations_to_settle.reduce((n, bin) => n + bin.tokens, 0);
@@ -34,7 +36,7 @@ function analysisSection({ name, document: analysis }, index) {
   return h("section", { id, "aria-labelledby": `${id}-title` },
     h("h2", { id: `${id}-title` }, index === 0 ? "Analysis" : `Analysis: ${name}`),
     h("p", { class: "note" }, `Of ${names.join(", ")}. Fast-forwarded: settled by a forward beside the guaranteed token. Stationary: came out right while a token before it was wrong, and stayed right.`),
-    figures, h("div", { class: "charts" }, phenomena, histogram, depth, position, settle, blocks), collocations(analysis));
+    figures, h("div", { class: "charts" }, phenomena, histogram, depth, position, chosen, settle, blocks), collocations(analysis));
 }
 
 function collocations(analysis) {
