@@ -1,5 +1,5 @@
 //! The default model, SmolLM2-135M-Instruct Q4_1. Not hermetic, so ignored by default:
-//! `CLLM_TEST_MODEL=path/to/model.gguf cargo test -p cllm-model --test real_model -- --ignored`
+//! `CLLM_TEST_MODEL=path/to/model.gguf cargo test --workspace --test real_model -- --ignored --nocapture`
 
 use std::path::PathBuf;
 

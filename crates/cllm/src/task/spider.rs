@@ -4,18 +4,20 @@
 //! |---|---|
 //! | [`schema`] | `tables.json` |
 //! | [`tokens`] | SQL cut into tokens |
-//! | [`clauses`] | the second figure: clauses compared as sets |
+//! | [`query`] | queries as trees |
+//! | [`exact_match`] | the second figure: clauses compared as sets |
 //! | [`compare`] | result sets |
 //! | [`sandbox`] | running a query that nobody has read |
 //! | [`hints`] | what a query says about the data it wants |
 //! | [`generate`] | databases where the real ones are not there |
 //! | [`judge`] | all of it together |
 
-pub(crate) mod clauses;
 pub(crate) mod compare;
+pub(crate) mod exact_match;
 pub(crate) mod generate;
 pub(crate) mod hints;
 pub(crate) mod judge;
+mod query;
 pub(crate) mod sandbox;
 pub(crate) mod schema;
 pub(crate) mod tokens;

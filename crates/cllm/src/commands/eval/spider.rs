@@ -23,8 +23,8 @@ use crate::task::spider::{self, Problem, schema};
 const HELP: &str = "\
 The user message is the schema and the question. The query is taken out of the answer and run
 beside the gold query; `execution` is the score: equal results on every database, as the
-official test-suite script compares them. `clause_match` is a second figure of our own, not the
-official exact match: the clauses are equal as sets, constants included.
+official test-suite script compares them. `exact_match` is the second figure, as the
+official script has it: the clauses are equal as sets, without their constants.
 
 Databases are DIR/<db_id>/*.sqlite, opened read-only. Where there are none, they are generated
 from the schema and the gold query; the output says how many questions had which. Scores on
@@ -112,7 +112,7 @@ fn scored(judge: &Judge, problem: &Problem, text: &str) -> anyhow::Result<Scored
     let judgement = judge.judge(problem, text)?;
     let scores = BTreeMap::from([
         ("execution".into(), judgement.execution),
-        ("clause_match".into(), Some(judgement.clause_match)),
+        ("exact_match".into(), judgement.exact_match),
     ]);
     let mut details = serde_json::to_value(&judgement)?;
     details["gold"] = problem.query.clone().into();

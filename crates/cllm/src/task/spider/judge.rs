@@ -10,7 +10,7 @@ use super::compare::{self, Rows};
 use super::generate;
 use super::sandbox::{Limits, QueryError, Sandbox};
 use super::schema::Schema;
-use super::{Problem, clauses, sql, tokens};
+use super::{Problem, exact_match, sql, tokens};
 use crate::exit::bad_input;
 
 /// How answers are judged.
@@ -51,8 +51,8 @@ pub(crate) struct Judgement {
     pub(crate) telling: usize,
     /// Same result as the gold query on all of them; `None` if that one fails itself.
     pub(crate) execution: Option<bool>,
-    /// Same clauses, see [`clauses`].
-    pub(crate) clause_match: bool,
+    /// Same clauses, see [`exact_match`]; `None` if the gold query cannot be read.
+    pub(crate) exact_match: Option<bool>,
     /// Why there was no result.
     pub(crate) error: Option<String>,
 }
@@ -82,15 +82,15 @@ impl Judge {
         let files = self.files(&problem.db_id)?;
         let databases = if files.is_empty() { Source::Generated } else { Source::Files };
         let found = sql(answer);
-        let clause_match =
-            found.as_ref().is_some_and(|found| clauses::equal(found, &problem.query));
+        let text = found.as_deref().unwrap_or_default();
+        let exact_match = exact_match::equal(schema, text, &problem.query);
         let mut judgement = Judgement {
             sql: found,
             databases,
             instances: 0,
             telling: 0,
             execution: None,
-            clause_match,
+            exact_match,
             error: None,
         };
         let pairs = match self.databases(schema, &files, &gold) {
@@ -193,12 +193,12 @@ mod tests {
         let problem = problem("SELECT DISTINCT name FROM customer ORDER BY id");
         let of = |answer: &str| judge().judge(&problem, answer).unwrap();
         let right = of("```sql\nselect name from customer order by id asc\n```");
-        assert_eq!((right.execution, right.clause_match), (Some(true), false));
+        assert_eq!((right.execution, right.exact_match), (Some(true), Some(true)));
         let closer = of("select distinct NAME from Customer order by id asc;");
-        assert_eq!((closer.execution, closer.clause_match), (Some(true), true));
+        assert_eq!((closer.execution, closer.exact_match), (Some(true), Some(true)));
         assert_eq!((right.databases, right.instances, right.telling), (Source::Generated, 3, 3));
         let unordered = of("SELECT name FROM customer ORDER BY name");
-        assert_eq!((unordered.execution, unordered.clause_match), (Some(false), false));
+        assert_eq!((unordered.execution, unordered.exact_match), (Some(false), Some(false)));
         let none = of("I do not know.");
         assert_eq!((none.execution, none.sql), (Some(false), None));
         assert!(of("SELECT nothing FROM nowhere").error.is_some());
@@ -243,7 +243,7 @@ mod tests {
             let problem: Problem = serde_json::from_str(line).unwrap();
             let judgement = judge.judge(&problem, &problem.query).unwrap();
             assert_eq!(judgement.execution, Some(true), "{} {judgement:?}", problem.query);
-            assert!(judgement.clause_match, "{}", problem.query);
+            assert_eq!(judgement.exact_match, Some(true), "{}", problem.query);
             all += 1;
             if judgement.telling == 0 {
                 silent.push(problem.query.clone());
@@ -251,7 +251,7 @@ mod tests {
             // The query of another question to the same database is wrong.
             if let Some(other) = last.replace(problem.clone())
                 && other.db_id == problem.db_id
-                && !clauses::equal(&other.query, &problem.query)
+                && other.query != problem.query
             {
                 caught.1 += 1;
                 let wrong = judge.judge(&problem, &other.query).unwrap();

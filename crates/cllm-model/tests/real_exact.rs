@@ -1,6 +1,6 @@
 //! The promise on the default model: every decoder gives autoregressive decoding's tokens,
 //! greedy and sampled with a seed. Not hermetic, so ignored by default:
-//! `CLLM_TEST_MODEL=path/to/model.gguf cargo test -p cllm-model --release --test exact -- --ignored --nocapture`
+//! `CLLM_TEST_MODEL=path/to/model.gguf cargo test --workspace --test real_exact -- --ignored --nocapture`
 
 use std::path::PathBuf;
 

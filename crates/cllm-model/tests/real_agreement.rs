@@ -1,6 +1,6 @@
 //! The default model's greedy answers, compared with transformers'. Not hermetic, so
 //! ignored by default:
-//! `CLLM_TEST_MODEL=path/to/model.gguf cargo test -p cllm-model --release --test agreement -- --ignored --nocapture`
+//! `CLLM_TEST_MODEL=path/to/model.gguf cargo test --workspace --test real_agreement -- --ignored --nocapture`
 //!
 //! Both sides compute in f32 with the same weights but add in another order, so that a tie
 //! may fall the other way. How close to a tie a step was, its margin, is in
