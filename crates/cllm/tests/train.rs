@@ -275,3 +275,54 @@ fn a_killed_run_resumes_to_the_same_bytes() {
     };
     assert!(adapter(alone) == adapter(killed), "the adapters differ");
 }
+
+/// A disk without room, played by a limit on the size of files, ends a run with one error. What
+/// was finished is whole, and with room again the run goes on to what it would have been.
+#[cfg(unix)]
+#[test]
+fn a_full_disk_loses_nothing_that_is_finished() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = lessons(folder.path(), 1);
+    let out = folder.path().join("out");
+    let fixed = ["sft", "--data", &data, "--output-dir", out.to_str().expect("a name"), "--resume"];
+    let arguments = [&fixed[..], &["--max-steps", "6", "--eval-steps", "0", "--save-steps", "2"]];
+    let arguments = [&arguments.concat()[..], &MODEL].concat();
+    good(&arguments);
+    let adapter = || std::fs::read(out.join("adapter/adapter_model.safetensors")).expect("a file");
+    let expected = adapter();
+    for later in ["checkpoint-4", "checkpoint-6", "adapter"] {
+        std::fs::remove_dir_all(out.join(later)).expect("it is there");
+    }
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let output = Command::new("sh")
+        .current_dir(root)
+        // Blocks of 512 bytes in some shells, of 1,024 in others; a checkpoint has over 100 kB.
+        .args(["-c", "trap '' XFSZ; ulimit -f 40; exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_cllm"))
+        .args(&arguments)
+        .output()
+        .expect("a shell");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
+    assert!(stderr.contains("parameters.safetensors: File too large"), "{stderr}");
+    let mut left: Vec<_> = std::fs::read_dir(&out)
+        .expect("a folder")
+        .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))
+        .filter(|name| !name.starts_with("events") && name != "log.jsonl")
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, ["checkpoint-2"]);
+    good(&arguments);
+    assert!(adapter() == expected, "the adapters differ");
+}
+
+#[test]
+fn a_device_that_is_not_there_is_named() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = lessons(folder.path(), 1);
+    let fixed = ["sft", "--data", &data, "--output-dir", "x"];
+    for (name, part) in [("tpu", "no device `tpu`: expected cpu"), ("cpu:1", "found `cpu:1`")] {
+        bad(&[&fixed[..], &["--device", name], &MODEL].concat(), part);
+    }
+}
