@@ -100,8 +100,9 @@ def transformers(peer, options, prompts, sums):
 def table(sums):
     base = speed(sums.get(("llama.cpp", "ar")))
     lines = [
-        "| program | decoder | tokens/s | over own AR | over llama.cpp's AR | accepted | equal |",
-        "|---|---|--:|--:|--:|--:|--:|",
+        "| program | decoder | tokens/s | over own AR | over llama.cpp's AR | accepted | equal "
+        "| prompts |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     for (program, decoder), value in sums.items():
         tokens, _, forwards, equal, prompts = value
@@ -110,7 +111,7 @@ def table(sums):
         accepted = f"{tokens / forwards:.2f}" if forwards else "-"
         lines.append(
             f"| {program} | {decoder} | {speed(value):.1f} | {ratio(own)} | {ratio(base)} "
-            f"| {accepted} | {equal / prompts:.3f} |"
+            f"| {accepted} | {equal / prompts:.3f} | {prompts} |"
         )
     return "\n".join(lines)
 
@@ -166,7 +167,7 @@ def measure(options, task, kind, model):
                 machine = cllm(options, file.name, sums)
 
             turns = [ours, lambda: llama_cpp(llama, options, chunk, sums)]
-            if torch:
+            if torch and turn % options.transformers_every == 0:
                 turns.append(lambda: transformers(torch, options, chunk, sums))
             for i in range(len(turns)):
                 turns[(i + turn) % len(turns)]()
@@ -190,6 +191,8 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cllm", type=pathlib.Path, default=ROOT / "target/release/cllm")
     parser.add_argument("--no-transformers", action="store_true")
+    parser.add_argument("--transformers-every", type=int, default=1, metavar="N",
+                        help="transformers, the slowest, answers every N-th few prompts only")
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     options.tasks = options.tasks.split(",")

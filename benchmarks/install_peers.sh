@@ -21,7 +21,14 @@ mkdir -p "$folder"
 # From its source package, so that the compiler may use everything this CPU has. A wheel
 # would be built for the least of CPUs, and a comparison with it would be worth nothing.
 # --no-cache-dir: a wheel built on another machine must not be taken from pip's cache.
-PATH=$venv/bin:$PATH \
+# But not AMX: with it this version ends in a segmentation fault at the default model's first
+# forward, seen on a Xeon.
+flags=
+if grep -q amx_int8 /proc/cpuinfo 2>/dev/null; then
+    flags="-mno-amx-int8 -mno-amx-bf16 -mno-amx-tile"
+    echo "llama.cpp is built without AMX, with which it crashes" >&2
+fi
+PATH=$venv/bin:$PATH CFLAGS=$flags CXXFLAGS=$flags \
 CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF -DCMAKE_BUILD_TYPE=Release" \
 CMAKE_BUILD_PARALLEL_LEVEL=${CMAKE_BUILD_PARALLEL_LEVEL:-$(getconf _NPROCESSORS_ONLN)} \
     "$venv/bin/python" -m pip install --disable-pip-version-check --no-cache-dir \
