@@ -180,6 +180,20 @@ def measure(options, task, kind, model):
     return ordered, machine
 
 
+def record(options, commit, machine, text, document):
+    """The JSON document of what there is; with `--record` it and the tables in their file."""
+    today = datetime.date.today().isoformat()
+    head = {"date": today, "commit": commit, "machine": machine, "limit": options.limit}
+    line = json.dumps({**head, "results": document})
+    if options.record:
+        folder = HERE / "record" / today
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"decode-{'-'.join(options.tasks)}.md"
+        title = f"# {today}, commit {commit}\n\n{json.dumps(machine)}\n"
+        path.write_text(title + "\n".join(text) + f"\n\n```json\n{line}\n```\n")
+    return line
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
@@ -217,16 +231,9 @@ def main():
                       "forwards": v[2], "equal": v[3], "prompts": v[4]}
                      for (p, d), v in sums.items()],
         })
-    today = datetime.date.today().isoformat()
-    head = {"date": today, "commit": commit, "machine": machine, "limit": options.limit}
-    line = json.dumps({**head, "results": document})
-    print(line)
-    if options.record:
-        folder = HERE / "record" / today
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"decode-{'-'.join(options.tasks)}.md"
-        title = f"# {today}, commit {commit}\n\n{json.dumps(machine)}\n"
-        path.write_text(title + "\n".join(text) + f"\n\n```json\n{line}\n```\n")
+        # After every table, so that a stopped run keeps those it has made.
+        record(options, commit, machine, text, document)
+    print(record(options, commit, machine, text, document))
 
 
 if __name__ == "__main__":
