@@ -232,8 +232,8 @@ def main():
                      for (p, d), v in sums.items()],
         })
         # After every table, so that a stopped run keeps those it has made.
-        record(options, commit, machine, text, document)
-    print(record(options, commit, machine, text, document))
+        line = record(options, commit, machine, text, document)
+    print(line)
 
 
 if __name__ == "__main__":
