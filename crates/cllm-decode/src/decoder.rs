@@ -24,6 +24,13 @@ pub trait Decoder {
     /// Forgets everything: the next `propose` is the first of a new request.
     fn begin(&mut self);
 
+    /// Another decoder extended the text in between, so guesses under way are in the wrong place.
+    /// `guesses` is what its forward said of the tokens to come, of use or not.
+    fn resume(&mut self, guesses: &[Token]) {
+        let _ = guesses;
+        self.begin();
+    }
+
     /// Pushes the rows of the next iteration, at least one, all for `sequence`.
     ///
     /// `text` is all settled tokens, prompt included; the cache holds all but the last.
@@ -59,6 +66,10 @@ impl<D: Decoder + ?Sized> Decoder for &mut D {
         (**self).begin();
     }
 
+    fn resume(&mut self, guesses: &[Token]) {
+        (**self).resume(guesses);
+    }
+
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
         (**self).propose(text, room, sequence, batch);
     }
@@ -71,6 +82,10 @@ impl<D: Decoder + ?Sized> Decoder for &mut D {
 impl<D: Decoder + ?Sized> Decoder for Box<D> {
     fn begin(&mut self) {
         (**self).begin();
+    }
+
+    fn resume(&mut self, guesses: &[Token]) {
+        (**self).resume(guesses);
     }
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {

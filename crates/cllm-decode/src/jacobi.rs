@@ -73,6 +73,12 @@ impl Decoder for Jacobi {
         self.settled = 0;
     }
 
+    /// What any forward said beyond the settled tokens is a Jacobi update of its guesses.
+    fn resume(&mut self, guesses: &[Token]) {
+        self.begin();
+        self.draft.extend_from_slice(guesses);
+    }
+
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
         if self.settled > 0 {
             self.draft.clear();

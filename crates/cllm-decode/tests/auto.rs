@@ -3,8 +3,8 @@
 
 use cllm_decode::fake::{Fake, Kind};
 use cllm_decode::{
-    Auto, CausalLm, CostModel, Decoder, Draft, Jacobi, Oracle, Recorder, Request, Sequence, Token,
-    counter, stream,
+    Auto, CausalLm, CostModel, Decoder, Draft, Jacobi, Oracle, PromptLookup, Recorder, Request,
+    Sequence, Token, counter, stream,
 };
 
 /// Simulated time of the decode forwards.
@@ -127,6 +127,25 @@ fn jacobi_is_near_its_best_fixed_number() {
         let best = fixed.min_by(f64::total_cmp).expect("16 of them");
         let (time, _) = time(&mut fake, &request, &mut auto(16, draft, &costs), &costs);
         assert!(time <= 1.05 * best, "{kind:?} {draft}: {time}, best {best}");
+    }
+}
+
+/// A text that repeats itself, with an inner decoder that is of little use: a long match is worth
+/// more than its guesses, whatever the inner decoder's middling rate is.
+#[test]
+fn long_matches_are_preferred_to_middling_guesses() {
+    let costs = costs(0.045);
+    let request = request(1_000);
+    let mut fake = Fake::new(Kind::Cycle(100), 1_000, 5_000);
+    let mut lookup = PromptLookup::new(8, 15);
+    let (best, answer) = time(&mut fake, &request, &mut lookup, &costs);
+    assert!(best < 250.0, "lookup is good at this: {best}");
+    let text = [&request.prompt[..], &answer].concat();
+    for p in [0.0, 0.3, 0.6] {
+        let oracle = Oracle::new(text.clone(), 16, p, 1).expect("16 > 0");
+        let mut auto = Auto::new(oracle, 16, costs.clone()).expect("16 > 0");
+        let (time, _) = time(&mut fake, &request, &mut auto, &costs);
+        assert!(time <= 1.05 * best, "{p}: {time}, lookup alone {best}");
     }
 }
 

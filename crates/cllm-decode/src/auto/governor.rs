@@ -1,0 +1,171 @@
+//! Who guesses next, and how much: the account and the choice.
+
+use super::backoff::Backoff;
+use super::lookup::Lookups;
+use super::rates::{Acceptance, Plan};
+use crate::cost::CostModel;
+
+/// First guess of c_1, before anything is known: four or five rows at 4.5 % each.
+const PRIOR: f64 = 0.5;
+/// Share of the autoregressive time that may be lost.
+const SHARE: f64 = 0.03;
+/// Forwards of one row that may be lost besides.
+const ALLOWANCE: f64 = 4.0;
+/// Forwards of one row that gains count for at most.
+const CREDIT: f64 = 16.0;
+/// Forwards of a probe: Jacobi guesses need a few iterations to become good.
+const PROBE: usize = 4;
+/// Rows of a probe, at most, and what one of its forwards may cost, in forwards of one row.
+const PROBE_ROWS: (usize, f64) = (8, 1.35);
+/// Forwards until the first probe, and at most until any.
+const PAUSE: (usize, usize) = (16, 512);
+/// What is known of the rates from earlier requests counts as at most so many observations.
+const KEPT: f64 = 6.0;
+
+/// Who proposed the rows of a forward.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The decoder that is wrapped.
+    Inner,
+    /// Prompt lookup, with a match of this class.
+    Lookup(usize),
+}
+
+/// What has been seen, and what follows from it.
+#[derive(Debug, Clone)]
+pub(super) struct Governor {
+    n: usize,
+    costs: CostModel,
+    inner: Acceptance,
+    lookups: Lookups,
+    pause: Backoff,
+    /// Forwards left of the probe under way, with the time it saved and its cost so far.
+    probe: usize,
+    probe_gain: (f64, f64),
+    /// Time over the autoregressive way, less gains up to the credit.
+    regret: f64,
+    /// Time that the autoregressive way would have taken.
+    plain: f64,
+}
+
+fn patient() -> Backoff {
+    Backoff::new(PAUSE.0, PAUSE.0, PAUSE.1)
+}
+
+impl Governor {
+    pub(super) fn new(n: usize, costs: CostModel) -> Self {
+        Self {
+            n,
+            costs,
+            inner: Acceptance::new(PRIOR),
+            lookups: Lookups::new(),
+            pause: patient(),
+            probe: 0,
+            probe_gain: (0.0, 0.0),
+            regret: 0.0,
+            plain: 0.0,
+        }
+    }
+
+    /// Starts another request: rates are a first idea of its own, all else is as new.
+    pub(super) fn begin(&mut self) {
+        self.inner.doubt(KEPT);
+        self.lookups.doubt(KEPT);
+        (self.pause, self.probe) = (patient(), 0);
+        (self.regret, self.plain) = (0.0, 0.0);
+    }
+
+    /// The most rows, of `wanted`, that the account allows.
+    fn afforded(&self, wanted: usize) -> usize {
+        let one = self.costs.cost(1);
+        let limit = SHARE * (self.plain + one) + ALLOWANCE * one;
+        let fits = |&rows: &usize| self.regret + self.costs.cost(rows) - one <= limit;
+        (2..=wanted).rev().find(fits).unwrap_or(1)
+    }
+
+    /// Rows of a forward of a probe.
+    fn probe_rows(&self, most: usize) -> usize {
+        let (rows, cost) = PROBE_ROWS;
+        let limit = cost * self.costs.cost(1);
+        let cheap = |&rows: &usize| rows <= 2 || self.costs.cost(rows) <= limit;
+        (1..=rows.min(most)).rev().find(cheap).unwrap_or(1)
+    }
+
+    /// Who proposes the next forward, and with how much room. The last `matched` tokens stood
+    /// together before.
+    pub(super) fn choose(&self, room: usize, matched: usize) -> (Source, usize) {
+        let most = self.n.min(room);
+        let inner = self.inner.best(most, &self.costs);
+        let class = Lookups::class(matched);
+        if let Some(class) = class {
+            let lookup = self.lookups.best(class, most, &self.costs);
+            let rows = self.afforded(lookup.rows);
+            if rows > 1 && lookup.rate > inner.rate {
+                return (Source::Lookup(class), rows);
+            }
+        }
+        let wanted = match inner {
+            Plan { rows: 1, .. } if self.probe > 0 || self.pause.due() => self.probe_rows(most),
+            Plan { rows, .. } => rows,
+        };
+        let rows = self.afforded(wanted);
+        if rows > 1 {
+            return (Source::Inner, rows);
+        }
+        // Nothing pays. A match that has not been tried for long is tried.
+        if let Some((class, wanted)) =
+            class.and_then(|class| Some((class, self.lookups.due(class)?)))
+        {
+            let rows = self.afforded(wanted.min(most));
+            if rows > 1 {
+                return (Source::Lookup(class), rows);
+            }
+        }
+        (Source::Inner, 1)
+    }
+
+    /// Learns from a forward of `rows` rows by `source` that settled `settled` tokens.
+    pub(super) fn learn(&mut self, source: Source, rows: usize, settled: usize) {
+        let (one, cost) = (self.costs.cost(1), self.costs.cost(rows));
+        let plain = settled as f64 * one;
+        self.plain += plain;
+        self.regret = (self.regret + cost - plain).max(-CREDIT * one);
+        self.lookups.pass();
+        let (guesses, right) = (rows - 1, settled - 1);
+        match source {
+            Source::Lookup(class) => {
+                self.pause.pass();
+                self.lookups.learn(class, guesses, right);
+            }
+            Source::Inner => {
+                if guesses == 0 {
+                    self.pause.pass();
+                    return;
+                }
+                if self.probe == 0 && self.pause.due() {
+                    self.probe = PROBE;
+                    self.probe_gain = (0.0, 0.0);
+                    self.inner.doubt(0.0);
+                }
+                self.inner.learn(guesses, right);
+                if self.probe > 0 {
+                    self.probed(plain, cost);
+                }
+            }
+        }
+    }
+
+    /// A forward of a probe has passed.
+    fn probed(&mut self, plain: f64, cost: f64) {
+        self.probe -= 1;
+        self.probe_gain.0 += plain;
+        self.probe_gain.1 += cost;
+        if self.probe == 0 {
+            if self.probe_gain.0 > self.probe_gain.1 {
+                self.pause = patient();
+            } else {
+                self.pause.failed();
+            }
+        }
+    }
+}
