@@ -93,7 +93,11 @@ impl TraceFile {
     /// Begins a file that shall be at `path`.
     pub(crate) fn create(path: &Path) -> anyhow::Result<Self> {
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(folder).with_context(|| failed(path))?;
+        // As public as any other file; temporary ones are private unless told otherwise.
+        let file = tempfile::Builder::new().make_in(folder, |path| {
+            std::fs::OpenOptions::new().write(true).create_new(true).open(path)
+        });
+        let file = file.with_context(|| failed(path))?;
         Ok(Self { path: path.to_path_buf(), writer: BufWriter::new(file) })
     }
 
@@ -250,6 +254,14 @@ mod tests {
         }
         file.finish().unwrap();
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1, "no temporary file is left");
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+            let plain = folder.path().join("plain");
+            std::fs::write(&plain, "").unwrap();
+            assert_eq!(mode(&path), mode(&plain), "as public as any other");
+        }
 
         let text = std::fs::read_to_string(&path).unwrap();
         let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();

@@ -305,7 +305,7 @@ fn a_full_disk_loses_nothing_that_is_finished() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert_eq!(stderr.matches("error: ").count(), 1, "{stderr}");
-    assert!(stderr.contains("parameters.safetensors: File too large"), "{stderr}");
+    assert!(stderr.contains("checkpoint-4/parameters.safetensors: File too large"), "{stderr}");
     let mut left: Vec<_> = std::fs::read_dir(&out)
         .expect("a folder")
         .map(|entry| entry.expect("an entry").file_name().into_string().expect("a name"))

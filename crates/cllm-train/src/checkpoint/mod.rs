@@ -133,13 +133,15 @@ pub fn save(folder: &Path, state: &State, learner: &dyn Learner) -> Result<PathB
         .prefix(UNDER_WAY)
         .tempdir_in(folder)
         .map_err(TrainError::io(folder))?;
-    let at = |name: &str| under_way.path().join(name);
-    tensors::write(&at(PARAMETERS), &learner.parameters())?;
-    tensors::write(&at(OPTIMIZER), &learner.state())?;
-    let json = serde_json::to_vec_pretty(state)
-        .map_err(|error| TrainError::BadInput(error.to_string()))?;
-    write(&at(STATE), &json)?;
     let done = path(folder, state.step);
+    fill(under_way.path(), state, learner).map_err(|error| match error {
+        // The file that shall be: the temporary folder will be gone when this is read.
+        TrainError::Io { path, source } => TrainError::Io {
+            path: path.strip_prefix(under_way.path()).map_or(done.clone(), |p| done.join(p)),
+            source,
+        },
+        other => other,
+    })?;
     let failed = || TrainError::io(&done);
     if done.exists() {
         fs::remove_dir_all(&done).map_err(failed())?;
@@ -152,6 +154,15 @@ pub fn save(folder: &Path, state: &State, learner: &dyn Learner) -> Result<PathB
         let _ = folder.sync_all();
     }
     Ok(done)
+}
+
+/// Writes the files of a checkpoint.
+fn fill(folder: &Path, state: &State, learner: &dyn Learner) -> Result<(), TrainError> {
+    tensors::write(&folder.join(PARAMETERS), &learner.parameters())?;
+    tensors::write(&folder.join(OPTIMIZER), &learner.state())?;
+    let json = serde_json::to_vec_pretty(state)
+        .map_err(|error| TrainError::BadInput(error.to_string()))?;
+    write(&folder.join(STATE), &json)
 }
 
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
