@@ -21,6 +21,11 @@ impl Backoff {
         self.wait == 0
     }
 
+    /// Waits no longer than this.
+    pub(super) fn at_most(&mut self, wait: usize) {
+        self.wait = self.wait.min(wait);
+    }
+
     /// A forward has passed.
     pub(super) fn pass(&mut self) {
         self.wait = self.wait.saturating_sub(1);

@@ -2,7 +2,7 @@
 
 use super::backoff::Backoff;
 use super::lookup::Lookups;
-use super::rates::{Acceptance, Plan};
+use super::rates::Acceptance;
 use crate::cost::CostModel;
 
 /// First guess of c_1, before anything is known: four or five rows at 4.5 % each.
@@ -39,9 +39,8 @@ pub(super) struct Governor {
     inner: Acceptance,
     lookups: Lookups,
     pause: Backoff,
-    /// Forwards left of the probe under way, with the time it saved and its cost so far.
+    /// Forwards left of the probe under way.
     probe: usize,
-    probe_gain: (f64, f64),
     /// Time over the autoregressive way, less gains up to the credit.
     regret: f64,
     /// Time that the autoregressive way would have taken.
@@ -61,17 +60,18 @@ impl Governor {
             lookups: Lookups::new(),
             pause: patient(),
             probe: 0,
-            probe_gain: (0.0, 0.0),
             regret: 0.0,
             plain: 0.0,
         }
     }
 
-    /// Starts another request: rates are a first idea of its own, all else is as new.
+    /// Starts another request: rates and the pause are a first idea of its own, all else is
+    /// as new.
     pub(super) fn begin(&mut self) {
         self.inner.doubt(KEPT);
         self.lookups.doubt(KEPT);
-        (self.pause, self.probe) = (patient(), 0);
+        self.pause.at_most(PAUSE.0 * 4);
+        self.probe = 0;
         (self.regret, self.plain) = (0.0, 0.0);
     }
 
@@ -97,17 +97,18 @@ impl Governor {
         let most = self.n.min(room);
         let inner = self.inner.best(most, &self.costs);
         let class = Lookups::class(matched);
-        if let Some(class) = class {
+        // A probe is wide and not interrupted.
+        let probing = self.probe > 0 || (self.pause.due() && inner.rows < self.probe_rows(most));
+        if let Some(class) = class
+            && !probing
+        {
             let lookup = self.lookups.best(class, most, &self.costs);
             let rows = self.afforded(lookup.rows);
             if rows > 1 && lookup.rate > inner.rate {
                 return (Source::Lookup(class), rows);
             }
         }
-        let wanted = match inner {
-            Plan { rows: 1, .. } if self.probe > 0 || self.pause.due() => self.probe_rows(most),
-            Plan { rows, .. } => rows,
-        };
+        let wanted = if probing { inner.rows.max(self.probe_rows(most)) } else { inner.rows };
         let rows = self.afforded(wanted);
         if rows > 1 {
             return (Source::Inner, rows);
@@ -133,35 +134,32 @@ impl Governor {
         self.lookups.pass();
         let (guesses, right) = (rows - 1, settled - 1);
         match source {
-            Source::Lookup(class) => {
-                self.pause.pass();
-                self.lookups.learn(class, guesses, right);
-            }
+            Source::Lookup(class) => self.lookups.learn(class, guesses, right),
             Source::Inner => {
-                if guesses == 0 {
+                let narrow = rows < self.probe_rows(self.n);
+                if narrow && self.probe == 0 {
                     self.pause.pass();
+                }
+                if guesses == 0 {
                     return;
                 }
-                if self.probe == 0 && self.pause.due() {
+                if self.probe == 0 && !narrow && self.pause.due() {
                     self.probe = PROBE;
-                    self.probe_gain = (0.0, 0.0);
                     self.inner.doubt(0.0);
                 }
                 self.inner.learn(guesses, right);
                 if self.probe > 0 {
-                    self.probed(plain, cost);
+                    self.probed();
                 }
             }
         }
     }
 
-    /// A forward of a probe has passed.
-    fn probed(&mut self, plain: f64, cost: f64) {
+    /// A forward of a probe has passed. It paid if so many rows are what pays most from now on.
+    fn probed(&mut self) {
         self.probe -= 1;
-        self.probe_gain.0 += plain;
-        self.probe_gain.1 += cost;
         if self.probe == 0 {
-            if self.probe_gain.0 > self.probe_gain.1 {
+            if self.inner.best(self.n, &self.costs).rows >= self.probe_rows(self.n) {
                 self.pause = patient();
             } else {
                 self.pause.failed();

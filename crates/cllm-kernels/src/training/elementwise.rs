@@ -108,21 +108,29 @@ multiversion! {
 }
 
 multiversion! {
+    /// The sum of squares.
+    pub fn square_sum(x: &[f32]) -> f32 {
+        dot(x, x)
+    }
+}
+
+multiversion! {
     /// AdamW's update of a parameter and its moments (Loshchilov and Hutter 2019).
     ///
-    /// `steps`: learning rate over the first bias correction, root of the second bias
+    /// `gradient` comes with its factor, that of clipping. `steps`: learning rate over the first bias correction, root of the second bias
     /// correction's inverse, factor of decay.
     pub fn adamw(
         value: &mut [f32],
         moments: [&mut [f32]; 2],
-        gradient: &[f32],
+        gradient: (&[f32], f32),
         betas: [f32; 2],
         epsilon: f32,
         steps: [f32; 3],
     ) {
-        let ([m, v], [rate, root, keep]) = (moments, steps);
+        let ([m, v], [rate, root, keep], (gradient, clip)) = (moments, steps, gradient);
         let state = m.iter_mut().zip(v.iter_mut());
         for ((p, &g), (m, v)) in value.iter_mut().zip(gradient).zip(state) {
+            let g = g * clip;
             *m = betas[0].mul_add(*m - g, g);
             *v = betas[1].mul_add(*v - g * g, g * g);
             *p = keep * *p - rate * *m / v.sqrt().mul_add(root, epsilon);

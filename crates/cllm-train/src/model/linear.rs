@@ -6,7 +6,8 @@ use burn::tensor::{Device, Tensor};
 use cllm_decode::counter;
 use cllm_model::adapter::PREFIX;
 
-use super::cpu::linear::{Frozen, FrozenLinear, LoraLinear};
+use super::cpu::Cpu;
+use super::cpu::linear::{Frozen, FrozenLinear, LoraLinear, TrainedLinear};
 use super::cpu::operation::apply;
 use super::parameters::{Id, Leaves, Parameters, tensor};
 
@@ -46,8 +47,10 @@ pub(super) enum Weight {
 pub(super) enum Matrix {
     /// With burn.
     Plain(Weight),
-    /// With our kernels.
+    /// Frozen, with our kernels.
     Packed(Arc<Frozen>),
+    /// Trained, with our kernels: `(outputs, inputs)`.
+    Trained(Id, Cpu),
 }
 
 impl Weight {
@@ -138,6 +141,11 @@ impl Linear {
             Matrix::Packed(weight) => {
                 let columns = weight.outputs();
                 apply(Arc::new(FrozenLinear(weight.clone())), [x.clone()], columns)
+            }
+            Matrix::Trained(id, cpu) => {
+                let weight = pass.leaves.get(*id);
+                let (cpu, outputs) = (cpu.clone(), weight.dims()[0]);
+                apply(Arc::new(TrainedLinear { cpu, outputs }), [x.clone(), weight], outputs)
             }
         });
         let Some((lora, a, b, dropout)) = lora else { return y };

@@ -208,9 +208,14 @@ impl Network {
         self.norm.forward(x, pass)
     }
 
-    /// The LM head on our kernels, if it is there.
-    pub(super) fn packed_head(&self) -> Option<(&Cpu, &Frozen)> {
-        Some((self.cpu.as_ref()?, self.packed_head.as_deref()?))
+    /// Our own kernels, where they are used.
+    pub(super) fn cpu(&self) -> Option<&Cpu> {
+        self.cpu.as_ref()
+    }
+
+    /// The LM head packed for them, if it is frozen.
+    pub(super) fn packed_head(&self) -> Option<&Frozen> {
+        self.packed_head.as_deref()
     }
 
     /// The LM head `(V, D)`, and which parameter it is if it is trained.
@@ -273,7 +278,10 @@ impl Builder<'_> {
             let weight = (self.source)(name)?;
             return Ok(Matrix::Packed(Arc::new(Frozen::new(cpu, shape, &weight))));
         }
-        Ok(Matrix::Plain(self.weight(name, &[shape.0, shape.1])?))
+        Ok(match (self.weight(name, &[shape.0, shape.1])?, self.cpu) {
+            (Weight::Trained(id), Some(cpu)) => Matrix::Trained(id, cpu.clone()),
+            (weight, _) => Matrix::Plain(weight),
+        })
     }
 
     fn linear(

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::cpu::{Cpu, optimizer};
 use crate::learner::{AdamW, NamedTensor};
 
 /// A trainable tensor. Vectors are held as `(1, n)`.
@@ -26,6 +27,8 @@ pub(super) struct Id(usize);
 #[derive(Debug)]
 pub(super) struct Parameters {
     device: Device,
+    /// Our own kernels, where they are used.
+    cpu: Option<Cpu>,
     all: Vec<Parameter>,
     /// Optimizer steps taken.
     steps: u64,
@@ -35,8 +38,8 @@ const MOMENTS: [&str; 2] = ["exp_avg.", "exp_avg_sq."];
 const STEPS: &str = "step";
 
 impl Parameters {
-    pub(super) fn new(device: Device) -> Self {
-        Self { device, all: Vec::new(), steps: 0 }
+    pub(super) fn new(device: Device, cpu: Option<Cpu>) -> Self {
+        Self { device, cpu, all: Vec::new(), steps: 0 }
     }
 
     /// Adds a tensor to train.
@@ -79,9 +82,7 @@ impl Parameters {
     /// corrections, epsilon outside the root. See [`crate::learner::Learner::step`].
     pub(super) fn step(&mut self, adam: &AdamW, lr: f64, max_norm: Option<f64>) -> f64 {
         let gradients: Vec<_> = self.all.iter_mut().map(|p| p.gradient.take()).collect();
-        let squares = gradients.iter().flatten().map(|g| g.clone().powi_scalar(2).sum());
-        let Some(sum) = squares.reduce(|a, b| a + b) else { return 0.0 };
-        let norm = f64::from(sum.into_scalar::<f32>()).sqrt();
+        let Some(norm) = norm(self.cpu.as_ref(), &gradients) else { return 0.0 };
         if !norm.is_finite() {
             return norm;
         }
@@ -92,14 +93,30 @@ impl Parameters {
         let (first, second) = (correction(adam.beta1), correction(adam.beta2));
         for (p, gradient) in self.all.iter_mut().zip(gradients) {
             let Some(gradient) = gradient else { continue };
-            let gradient = if clip < 1.0 { gradient * clip } else { gradient };
+            let keep = if p.decays { 1.0 - lr * adam.weight_decay } else { 1.0 };
             let [m, v] =
                 p.moments.take().unwrap_or_else(|| [p.value.zeros_like(), p.value.zeros_like()]);
+            if let Some(cpu) = &self.cpu {
+                let update = optimizer::Update {
+                    betas: [adam.beta1 as f32, adam.beta2 as f32],
+                    epsilon: adam.epsilon as f32,
+                    clip: clip as f32,
+                    rate: (lr / first) as f32,
+                    root: (1.0 / second.sqrt()) as f32,
+                };
+                // Taken out, so that it is the only one and changes in place.
+                let nothing = Tensor::zeros([0, 0], &self.device);
+                let value = std::mem::replace(&mut p.value, nothing);
+                let (value, moments) =
+                    optimizer::step(cpu, update, keep as f32, value, [m, v], gradient);
+                (p.value, p.moments) = (value, Some(moments));
+                continue;
+            }
+            let gradient = if clip < 1.0 { gradient * clip } else { gradient };
             let m = m * adam.beta1 + gradient.clone() * (1.0 - adam.beta1);
             let v = v * adam.beta2 + gradient.powi_scalar(2) * (1.0 - adam.beta2);
             let root = (v.clone() / second).sqrt() + adam.epsilon;
-            let decay = if p.decays { 1.0 - lr * adam.weight_decay } else { 1.0 };
-            let value = if decay == 1.0 { p.value.clone() } else { p.value.clone() * decay };
+            let value = if keep == 1.0 { p.value.clone() } else { p.value.clone() * keep };
             p.value = value - m.clone() / root * (lr / first);
             p.moments = Some([m, v]);
         }
@@ -178,6 +195,17 @@ impl Parameters {
         }
         Ok(())
     }
+}
+
+/// The norm of all gradients as one vector; `None` without any.
+fn norm(cpu: Option<&Cpu>, gradients: &[Option<Tensor<2>>]) -> Option<f64> {
+    let mut some = gradients.iter().flatten().peekable();
+    some.peek()?;
+    if let Some(cpu) = cpu {
+        return Some(some.map(|g| optimizer::squares(cpu, g)).sum::<f64>().sqrt());
+    }
+    let sum = some.map(|g| g.clone().powi_scalar(2).sum()).reduce(|a, b| a + b)?;
+    Some(f64::from(sum.into_scalar::<f32>()).sqrt())
 }
 
 /// The values of all parameters during one forward.

@@ -5,7 +5,8 @@ use cllm_kernels::Format;
 use cllm_model::config::ModelConfig;
 
 use super::cpu::Cpu;
-use super::cpu::head::Head;
+use super::cpu::head::{Head, HeadWeight};
+use super::cpu::operation::CpuTensor;
 use super::linear::Pass;
 use super::loss::{Scored, score};
 use super::network::{Network, Rows, Trainable, WeightSource};
@@ -55,8 +56,8 @@ impl Trainer {
         config: TrainerConfig,
         device: &Device,
     ) -> Result<Self, String> {
-        let mut parameters = Parameters::new(device.clone());
         let cpu = config.kernels.map(Cpu::new).transpose()?;
+        let mut parameters = Parameters::new(device.clone(), cpu.clone());
         let trainable = &config.trainable;
         let network = Network::new(model, source, trainable, &mut parameters, device, cpu)?;
         Ok(Self { network, parameters, config, device: device.clone(), forwards: 0 })
@@ -80,18 +81,27 @@ impl Trainer {
     }
 
     fn score(&self, x: &Tensor<2>, packed: &Packed, leaves: &Leaves, wanted: bool) -> Scored {
-        if let Some((cpu, weight)) = self.network.packed_head() {
-            let (shape, hidden) = (x.dims(), data_of(x.clone()));
-            let head = Head { cpu, weight, hidden: &hidden, width: shape[1] };
-            let (losses, gradient) = head.score(packed, wanted);
-            let hidden = match wanted {
-                true => tensor(&self.device, &shape, gradient),
-                false => x.zeros_like(),
-            };
-            return Scored { losses, hidden, head: None };
-        }
         let (head, id) = self.network.head(Pass { leaves, dropout: None });
-        score(x, &untracked(head), packed, wanted && id.is_some())
+        let Some(cpu) = self.network.cpu() else {
+            return score(x, &untracked(head), packed, wanted && id.is_some());
+        };
+        let (shape, hidden) = (x.dims(), data_of(x.clone()));
+        let values = CpuTensor::of(untracked(head));
+        let weight = match self.network.packed_head() {
+            Some(weight) => HeadWeight::Frozen(weight),
+            None => HeadWeight::Trained(values.slice()),
+        };
+        let head = Head { cpu, weight, hidden: &hidden, width: shape[1] };
+        let (losses, hidden, own) = head.score(packed, wanted);
+        let hidden = match wanted {
+            true => tensor(&self.device, &shape, hidden),
+            false => x.zeros_like(),
+        };
+        let own = id.filter(|_| wanted).map(|_| {
+            let v = own.len() / shape[1];
+            tensor(&self.device, &[v, shape[1]], own)
+        });
+        Scored { losses, hidden, head: own }
     }
 
     /// Runs `f` on the tape from `x` on, sends `gradient` of its output back, adds the

@@ -1,4 +1,4 @@
-//! A frozen linear layer, with or without a low-rank update.
+//! Linear layers: frozen, frozen with a low-rank update, trained.
 
 use std::sync::Arc;
 
@@ -120,5 +120,35 @@ impl Operation<3> for LoraLinear {
         matmul(&mut pool, &mut da, (1.0, 0.0), dl.t(), Matrix::new(x, (t, k), k));
         matmul(&mut pool, &mut dx, (1.0, 1.0), dl, Matrix::new(a, (r, k), k));
         [dx, da, db]
+    }
+}
+
+/// `y = x W^T` of `x (T, inputs)` and a `W (outputs, inputs)` that is trained: `dx = dy W`,
+/// `dW = dy^T x`. In f32: W is another one in every step, and not worth packing.
+#[derive(Debug)]
+pub(in crate::model) struct TrainedLinear {
+    pub(in crate::model) cpu: Cpu,
+    pub(in crate::model) outputs: usize,
+}
+
+impl Operation<2> for TrainedLinear {
+    fn forward(&self, [x, w]: [&[f32]; 2]) -> (Vec<f32>, Vec<f32>) {
+        let (k, n) = (w.len() / self.outputs, self.outputs);
+        let t = x.len() / k;
+        let mut y = vec![0.0; t * n];
+        let (x, w) = (Matrix::new(x, (t, k), k), Matrix::new(w, (n, k), k));
+        matmul(&mut self.cpu.pool(), &mut y, (1.0, 0.0), x, w.t());
+        (y, Vec::new())
+    }
+
+    fn backward(&self, [x, w]: [&[f32]; 2], _: &[f32], dy: &[f32]) -> [Vec<f32>; 2] {
+        let (k, n) = (w.len() / self.outputs, self.outputs);
+        let t = x.len() / k;
+        let (mut dx, mut dw) = (vec![0.0; t * k], vec![0.0; n * k]);
+        let (x, w) = (Matrix::new(x, (t, k), k), Matrix::new(w, (n, k), k));
+        let (dy, mut pool) = (Matrix::new(dy, (t, n), n), self.cpu.pool());
+        matmul(&mut pool, &mut dx, (1.0, 0.0), dy, w);
+        matmul(&mut pool, &mut dw, (1.0, 0.0), dy.t(), x);
+        [dx, dw]
     }
 }

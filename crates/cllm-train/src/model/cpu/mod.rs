@@ -4,13 +4,14 @@
 //! operations with a backward pass of their own ([`operation`]): frozen linear layers whose
 //! weights are packed twice, as stored and transposed ([`linear`]), attention over segments
 //! ([`attention`]), norms and SwiGLU ([`elementwise`]), and the LM head with both losses
-//! ([`head`]). The plain-burn forms of the same stay as definition and as the way of GPUs.
+//! ([`head`]). AdamW runs in place ([`optimizer`]). The plain-burn forms of the same stay as definition and as the way of GPUs.
 
 pub(super) mod attention;
 pub(super) mod elementwise;
 pub(super) mod head;
 pub(super) mod linear;
 pub(super) mod operation;
+pub(super) mod optimizer;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -91,6 +91,31 @@ impl<const N: usize> Backward<Flex, N> for Step<N> {
     }
 }
 
+/// A tensor of the CPU, to be read where it lies.
+#[derive(Debug)]
+pub(in crate::model) struct CpuTensor(FlexTensor);
+
+impl CpuTensor {
+    /// # Panics
+    /// If the tensor is on another device or on a tape.
+    pub(in crate::model) fn of(x: Tensor<2>) -> Self {
+        Self(contiguous(x.try_into_primitive::<Flex>().expect("a tensor on the CPU")))
+    }
+
+    pub(in crate::model) fn slice(&self) -> &[f32] {
+        slice(&self.0)
+    }
+
+    /// Copies it if it is shared.
+    pub(in crate::model) fn slice_mut(&mut self) -> &mut [f32] {
+        self.0.storage_mut()
+    }
+
+    pub(in crate::model) fn tensor(self) -> Tensor<2> {
+        Tensor::from_primitive::<Flex>(self.0)
+    }
+}
+
 fn contiguous(x: FlexTensor) -> FlexTensor {
     if x.as_slice::<f32>().is_some() { x } else { x.to_contiguous() }
 }
