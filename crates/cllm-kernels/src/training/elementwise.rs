@@ -117,8 +117,8 @@ multiversion! {
 multiversion! {
     /// AdamW's update of a parameter and its moments (Loshchilov and Hutter 2019).
     ///
-    /// `gradient` comes with its factor, that of clipping. `steps`: learning rate over the first bias correction, root of the second bias
-    /// correction's inverse, factor of decay.
+    /// `gradient` comes with its factor, that of clipping. `steps`: learning rate over the
+    /// first bias correction, root of the second bias correction's inverse, factor of decay.
     pub fn adamw(
         value: &mut [f32],
         moments: [&mut [f32]; 2],
