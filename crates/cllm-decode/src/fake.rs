@@ -44,6 +44,15 @@ pub enum Kind {
         /// Seed of the hash.
         seed: u64,
     },
+    /// Each place has a token of its own, said after `percent` of all tokens; after the others
+    /// comes a hash of place and token. Guesses get better with each iteration
+    /// they go through, as those of a consistency model do.
+    Ripening {
+        /// Share of the tokens after which a place says its own, from 0 to 100.
+        percent: u8,
+        /// Seed of the hash.
+        seed: u64,
+    },
 }
 
 /// A fake model.
@@ -95,6 +104,11 @@ impl Fake {
             Kind::Half { token, seed } => {
                 let word = hash(seed, state);
                 if word >> 63 == 0 { any(u64::from(token)) } else { any(word) }
+            }
+            Kind::Ripening { percent, seed } => {
+                let own = hash(seed, tokens.len() as u64);
+                let word = hash(own, u64::from(tokens[tokens.len() - 1]));
+                any(if word % 100 < u64::from(percent) { own } else { word })
             }
         }
     }
