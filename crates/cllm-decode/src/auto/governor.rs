@@ -1,8 +1,8 @@
 //! Who guesses next, and how much: the account and the choice.
 
+use super::ages::Ages;
 use super::backoff::Backoff;
 use super::lookup::Lookups;
-use super::rates::Acceptance;
 use crate::cost::CostModel;
 
 /// First guess of c_1, before anything is known: four or five rows at 4.5 % each.
@@ -36,7 +36,7 @@ pub(super) enum Source {
 pub(super) struct Governor {
     n: usize,
     costs: CostModel,
-    inner: Acceptance,
+    inner: Ages,
     lookups: Lookups,
     pause: Backoff,
     /// Forwards left of the probe under way.
@@ -56,7 +56,7 @@ impl Governor {
         Self {
             n,
             costs,
-            inner: Acceptance::new(PRIOR),
+            inner: Ages::new(PRIOR),
             lookups: Lookups::new(),
             pause: patient(),
             probe: 0,
@@ -68,7 +68,7 @@ impl Governor {
     /// Starts another request: rates and the pause are a first idea of its own, all else is
     /// as new.
     pub(super) fn begin(&mut self) {
-        self.inner.doubt(KEPT);
+        self.inner.begin(KEPT);
         self.lookups.doubt(KEPT);
         self.pause.at_most(PAUSE.0 * 4);
         self.probe = 0;
@@ -134,14 +134,14 @@ impl Governor {
         self.lookups.pass();
         let (guesses, right) = (rows - 1, settled - 1);
         match source {
-            Source::Lookup(class) => self.lookups.learn(class, guesses, right),
+            Source::Lookup(class) => {
+                self.lookups.learn(class, guesses, right);
+                self.inner.replaced(guesses - right);
+            }
             Source::Inner => {
                 let narrow = rows < self.probe_rows(self.n);
                 if narrow && self.probe == 0 {
                     self.pause.pass();
-                }
-                if guesses == 0 {
-                    return;
                 }
                 if self.probe == 0 && !narrow && self.pause.due() {
                     self.probe = PROBE;

@@ -37,6 +37,7 @@
 //!
 //! Deterministic: no clock, and the same requests give the same choices.
 
+mod ages;
 mod backoff;
 mod governor;
 mod lookup;

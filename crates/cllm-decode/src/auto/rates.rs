@@ -11,22 +11,35 @@ const CHANGE: f64 = 4.0;
 /// last sixty-four, or of the last eight as soon as those differ from it by four standard
 /// deviations. Steady text wants a long memory, a turn a short one.
 #[derive(Debug, Clone, Copy)]
-struct Mean {
+pub(super) struct Mean {
     long: f64,
     short: f64,
     seen: f64,
 }
 
 impl Mean {
-    fn new(prior: f64) -> Self {
+    pub(super) fn new(prior: f64) -> Self {
         Self { long: prior, short: prior, seen: 0.0 }
     }
 
-    fn learn(&mut self, yes: bool) {
+    pub(super) fn value(&self) -> f64 {
+        self.long
+    }
+
+    /// As if it rested on at most `seen` observations.
+    pub(super) fn doubt(&mut self, seen: f64) {
+        self.short = self.long;
+        self.seen = self.seen.min(seen);
+    }
+
+    /// What the next observation weighs: the first a third against what was assumed.
+    pub(super) fn weight(&self) -> f64 {
+        1.0 / (self.seen + 3.0).min(MEMORY.0)
+    }
+
+    pub(super) fn learn(&mut self, yes: bool) {
         let value = f64::from(u8::from(yes));
-        // The first observation weighs a third against what was assumed.
-        let weight = |memory: f64| 1.0 / (self.seen + 3.0).min(memory);
-        let (long, short) = (weight(MEMORY.0), weight(MEMORY.1));
+        let (long, short) = (self.weight(), 1.0 / (self.seen + 3.0).min(MEMORY.1));
         self.long += long * (value - self.long);
         self.short += short * (value - self.short);
         self.seen += 1.0;
@@ -80,10 +93,7 @@ impl Acceptance {
     /// Lets what comes next count more than what is known: as if it rested on at most `seen`
     /// observations.
     pub(super) fn doubt(&mut self, seen: f64) {
-        for mean in &mut self.conditional {
-            mean.short = mean.long;
-            mean.seen = mean.seen.min(seen);
-        }
+        self.conditional.iter_mut().for_each(|mean| mean.doubt(seen));
     }
 
     /// The number of rows up to `most` that gives the most tokens for the cost; 1 if more do not

@@ -1,0 +1,148 @@
+//! How often Jacobi's guesses are right, by their age, and the number of rows that follows.
+//!
+//! The age of a guess is the number of forwards that have said something of its position; a new
+//! one from the draft has age 0. Guesses ripen: each iteration reads a prefix that is right a
+//! little further. So a wide window is worth more than its last guesses show, which are always
+//! new: they are what will stand in front, several iterations old, when their turn comes.
+//!
+//! With m tokens settled a forward, the guess in place k of n rows was first said when it stood
+//! in place n, (n - k) / m forwards ago. With `c(a)` the probability that a guess of age a is
+//! right if those before it are,
+//!
+//! ```text
+//! m  =  1 + s_1 + .. + s_{n-1},     s_k = s_{k-1} c((n - k) / m),     s_0 = 1
+//! ```
+//!
+//! whose right side falls as m rises, since fast windows have young guesses: one solution. It
+//! says what a width will settle that has not been tried.
+
+use super::rates::{Mean, Plan};
+use crate::cost::CostModel;
+
+/// Halvings of the interval in which m is sought: to a hundredth of a token at 16 rows.
+const HALVINGS: usize = 10;
+/// Guesses that the slope remembers. How guesses ripen is the model's nature, how many are right
+/// the text's: the level has the shorter memory of a [`Mean`].
+const MEMORY: f64 = 512.0;
+/// How firmly no slope is believed in at first, in squared units of ripeness: as much as about
+/// thirty guesses of different ages say.
+const FIRMNESS: f64 = 1.0;
+
+/// How far a guess of this age has got from new, 0, to as good as it gets, 1.
+fn ripeness(age: f64) -> f64 {
+    1.0 - (-age).exp2()
+}
+
+/// Sums over guesses, of ripeness x and of y, whether they were right, for a least-squares line.
+#[derive(Debug, Clone, Copy, Default)]
+struct Sums {
+    n: f64,
+    x: f64,
+    y: f64,
+    xx: f64,
+    xy: f64,
+}
+
+impl Sums {
+    fn add(&mut self, x: f64, y: f64) {
+        let fades = 1.0 - 1.0 / MEMORY;
+        self.n = fades * self.n + 1.0;
+        self.x = fades * self.x + x;
+        self.y = fades * self.y + y;
+        self.xx = fades * self.xx + x * x;
+        self.xy = fades * self.xy + x * y;
+    }
+
+    fn slope(&self) -> f64 {
+        let n = self.n.max(1.0);
+        (self.xy - self.x * self.y / n) / (self.xx - self.x * self.x / n + FIRMNESS)
+    }
+}
+
+/// The probability that a guess is right if those before it are, as a line over its ripeness.
+#[derive(Debug, Clone)]
+pub(super) struct Ages {
+    /// Of guesses of ripeness `middle`.
+    level: Mean,
+    middle: f64,
+    /// Of the line's slope.
+    sums: Sums,
+    /// Ages of the guesses that the next forward has, from its first; the others are new.
+    window: Vec<u32>,
+}
+
+impl Ages {
+    pub(super) fn new(prior: f64) -> Self {
+        let (level, window) = (Mean::new(prior), Vec::new());
+        Self { level, middle: 0.5, sums: Sums::default(), window }
+    }
+
+    /// Another request: its window is empty, and what is known counts as at most `seen`
+    /// observations.
+    pub(super) fn begin(&mut self, seen: f64) {
+        self.window.clear();
+        self.doubt(seen);
+    }
+
+    /// Lets what comes next count more than what is known.
+    pub(super) fn doubt(&mut self, seen: f64) {
+        self.level.doubt(seen);
+    }
+
+    /// A forward had `guesses` guesses, of which the first `right` were right.
+    pub(super) fn learn(&mut self, guesses: usize, right: usize) {
+        self.window.resize(guesses, 0);
+        for k in 0..guesses.min(right + 1) {
+            let x = ripeness(f64::from(self.window[k]));
+            self.sums.add(x, f64::from(u8::from(k < right)));
+            self.middle += self.level.weight() * (x - self.middle);
+            self.level.learn(k < right);
+        }
+        self.window.iter_mut().for_each(|age| *age += 1);
+        self.window.push(1);
+        self.window.drain(..=right);
+    }
+
+    /// A forward of another decoder said `outputs` of what comes next.
+    pub(super) fn replaced(&mut self, outputs: usize) {
+        self.window.clear();
+        self.window.resize(outputs, 1);
+    }
+
+    /// `c(age)`.
+    fn at(&self, age: f64) -> f64 {
+        (self.level.value() + self.sums.slope() * (ripeness(age) - self.middle)).clamp(0.0, 1.0)
+    }
+
+    /// Tokens that a forward of `rows` rows settles, if the forwards before it were like it.
+    fn settled(&self, rows: usize) -> f64 {
+        let said = |m: f64| {
+            let (mut tokens, mut survives) = (1.0, 1.0);
+            for k in 1..rows {
+                survives *= self.at((rows - k) as f64 / m);
+                tokens += survives;
+            }
+            tokens
+        };
+        let (mut low, mut high) = (1.0, rows as f64);
+        for _ in 0..HALVINGS {
+            let m = (low + high) / 2.0;
+            if said(m) > m { low = m } else { high = m }
+        }
+        (low + high) / 2.0
+    }
+
+    /// The number of rows up to `most` that gives the most tokens for the cost; 1 if more do not
+    /// pay.
+    pub(super) fn best(&self, most: usize, costs: &CostModel) -> Plan {
+        let mut best = Plan { rows: 1, rate: 1.0 / costs.cost(1) };
+        for rows in 2..=most {
+            let rate = self.settled(rows) / costs.cost(rows);
+            // A gain of less than half a percent is within the error of any estimate.
+            if rate > best.rate * 1.005 {
+                best = Plan { rows, rate };
+            }
+        }
+        best
+    }
+}
