@@ -24,8 +24,8 @@ const HALVINGS: usize = 10;
 /// Guesses that the slope remembers. How guesses ripen is the model's nature, how many are right
 /// the text's: the level has the shorter memory of a [`Mean`].
 const MEMORY: f64 = 512.0;
-/// How firmly no slope is believed in at first, in squared units of ripeness: as much as about
-/// thirty guesses of different ages say.
+/// How firmly no slope is believed in at first, in squared units of ripeness: as much as some
+/// fifteen guesses of different ages say.
 const FIRMNESS: f64 = 1.0;
 
 /// How far a guess of this age has got from new, 0, to as good as it gets, 1.
@@ -109,18 +109,18 @@ impl Ages {
         self.window.resize(outputs, 1);
     }
 
-    /// `c(age)`.
-    fn at(&self, age: f64) -> f64 {
-        (self.level.value() + self.sums.slope() * (ripeness(age) - self.middle)).clamp(0.0, 1.0)
-    }
-
     /// Tokens that a forward of `rows` rows settles, if the forwards before it were like it.
     fn settled(&self, rows: usize) -> f64 {
+        let (level, slope) = (self.level.value(), self.sums.slope());
         let said = |m: f64| {
             let (mut tokens, mut survives) = (1.0, 1.0);
-            for k in 1..rows {
-                survives *= self.at((rows - k) as f64 / m);
+            // What is missing to full ripeness, which doubles with every m places.
+            let mut missing = 1.0 - ripeness((rows - 1) as f64 / m);
+            let step = m.recip().exp2();
+            for _ in 1..rows {
+                survives *= (level + slope * (1.0 - missing - self.middle)).clamp(0.0, 1.0);
                 tokens += survives;
+                missing *= step;
             }
             tokens
         };

@@ -13,15 +13,16 @@
 //! ```
 //!
 //! T is the machine's [`CostModel`]; c_k, the probability that guess k is right if those
-//! before it are, is what forwards have shown lately: `rates`. Lookup has such rates for each
-//! length of match (`lookup`), because a long match is a better reason than a short one.
+//! before it are, is what forwards have shown lately. Lookup has such rates by place, `rates`, for
+//! each length of match (`lookup`), because a long match is a better reason than a short one.
+//! A window's guesses have them by age, `ages`: they get better with each iteration they have been
+//! through, so that a wide window, where they wait longer for their turn, is better than a
+//! narrow one shows.
 //!
-//! How good a guess is depends on the width too: in a wide window it has been through several
-//! iterations before its turn comes, in a narrow one it is new. A narrow window can thus be
-//! the best that narrow windows know of, on a model that would settle twice as many tokens in
-//! a wide one; and n = 1 teaches nothing at all. So `Auto` *probes*: a few wide forwards, after a
-//! pause that doubles with each probe after which so many rows are not what pays most. Where
-//! nothing pays, a match is tried as a cheaper probe, with pauses of its own.
+//! n = 1 teaches nothing at all, and a narrow window nothing of old guesses. So `Auto` *probes*:
+//! a few wide forwards, after a pause that doubles with each probe after which so many rows are
+//! not what pays most. Where nothing pays, a match is tried as a cheaper probe, with pauses of
+//! its own.
 //!
 //! **What it may cost** is not left to estimates. Account is kept of time spent over the
 //! autoregressive way, `sum T(rows) - settled T(1)`, and a forward of several rows runs only

@@ -22,6 +22,7 @@ impl Mean {
         Self { long: prior, short: prior, seen: 0.0 }
     }
 
+    /// The probability.
     pub(super) fn value(&self) -> f64 {
         self.long
     }
