@@ -1,0 +1,118 @@
+"""What the decoder `auto` chooses, and what it gains or costs, against every fixed choice.
+
+    python3 benchmarks/auto_table.py --data FOLDER [--tasks gsm8k,spider] [--limit 12] [--record]
+
+FOLDER is as for `decode_table.py`: the same tasks, prompts and models, but cllm alone. For every
+task and model one run answers each prompt with AR, with `auto`, with Jacobi windows of several
+widths and with prompt lookup; `best fixed` is the fastest of those other than `auto`. For the base
+model there is a line more at temperature 1.5, text that nothing can guess. Then the rows
+that `auto` gave a forward, by position in the answer.
+
+The tables go to standard output, and with `--record` to `benchmarks/record/DATE/auto.md`.
+"""
+
+import argparse
+import datetime
+import json
+import pathlib
+import sys
+import tempfile
+
+from decode_table import ROOT, HERE, TASKS, files, run
+
+FIXED = ["jacobi:2", "jacobi:4", "jacobi:8", "jacobi:12", "jacobi:16", "prompt-lookup"]
+HOSTILE = 1.5
+
+
+def prompts(options, task, model, path):
+    """The task's prompts as tokens, in the file `path`."""
+    about = TASKS[task]
+    command = [options.cllm, "prompts", "--data", options.data / about["file"],
+               "--limit", options.limit, "--model", model]
+    if about["tables"]:
+        command += ["--tables", options.data / about["tables"]]
+    records = map(json.loads, run(command).splitlines())
+    lines = [json.dumps({"prompt_tokens": r["prompt_tokens"]}) + "\n" for r in records]
+    path.write_text("".join(lines))
+
+
+def speeds(options, task, model, path, temperature):
+    """Results by decoder, and the machine."""
+    out = run([
+        options.cllm, "bench", "decode", "--prompts", path, "--model", model,
+        "--decoders", ",".join(["ar", "auto", *FIXED]), "--temperature", temperature,
+        "--max-new-tokens", TASKS[task]["tokens"], "--threads", options.threads, "--json",
+    ])
+    report = json.loads(out.splitlines()[-1])
+    return {r["decoder"]: r for r in report["results"]}, report["machine"]
+
+
+def line(task, kind, temperature, results):
+    fixed = {name: r["speedup"] for name, r in results.items() if name != "auto"}
+    best = max(fixed, key=fixed.get)
+    auto = results["auto"]
+    exact = min(r["exact"] for r in results.values())
+    return (f"| {task} | {kind} | {temperature} | {results['ar']['tokens_per_second']:.0f} "
+            f"| {auto['speedup']:.2f} | {auto['mean_acceptance_length']:.2f} "
+            f"| {auto['rows'] / auto['forwards']:.1f} | {best} {fixed[best]:.2f} "
+            f"| {auto['speedup'] / fixed[best]:.2f} | {exact:.3f} |")
+
+
+def rows(options, task, model, path):
+    """(from, rows of a forward, tokens settled) by position in the answer."""
+    out = run([
+        options.cllm, "analyze", "--data", path, "--model", model, "--variant", "it",
+        "--decoder", "auto", "--max-new-tokens", TASKS[task]["tokens"],
+        "--threads", options.threads, "--json",
+    ])
+    model = json.loads(out.splitlines()[-1])["models"][0]
+    return [(p["from"], p["mean_rows"], p["mean_acceptance_length"])
+            for p in model["acceptance_by_position"]]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=pathlib.Path, required=True)
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--adapters", type=pathlib.Path, default=ROOT / "adapters")
+    parser.add_argument("--limit", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cllm", type=pathlib.Path, default=ROOT / "target/release/cllm")
+    parser.add_argument("--record", action="store_true")
+    options = parser.parse_args()
+    options.tasks = options.tasks.split(",")
+    for task in options.tasks:
+        if task not in TASKS or not (options.data / TASKS[task]["file"]).is_file():
+            sys.exit(f"--tasks: no task `{task}` in {options.data}; expected {', '.join(TASKS)}")
+
+    table = ["| prompts | model | temperature | AR tokens/s | auto over AR | accepted | rows "
+             "| best fixed, over AR | auto over it | exact |",
+             "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
+    choices, machine = [], None
+    for task, kind, model in files(options):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "prompts.jsonl"
+            prompts(options, task, model, path)
+            for temperature in (0, HOSTILE) if kind == "base" else (0,):
+                results, machine = speeds(options, task, model, path, temperature)
+                table.append(line(task, kind, temperature, results))
+                print(table[-1], file=sys.stderr)
+            places = rows(options, task, model, path)
+        cells = ", ".join(f"{at}: {n:.1f} ({m:.2f})" for at, n, m in places)
+        choices.append(f"- {task}, {kind}: {cells}")
+    commit = run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]).strip()
+    today = datetime.date.today().isoformat()
+    text = "\n".join([
+        f"# {today}, commit {commit}, {options.limit} prompts", "", json.dumps(machine), "",
+        *table, "", "Rows of a forward (tokens it settles), by position in the answer:", "",
+        *choices, "",
+    ])
+    print(text)
+    if options.record:
+        path = HERE / "record" / today / "auto.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
