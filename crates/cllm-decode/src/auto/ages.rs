@@ -132,17 +132,8 @@ impl Ages {
         (low + high) / 2.0
     }
 
-    /// The number of rows up to `most` that gives the most tokens for the cost; 1 if more do not
-    /// pay.
+    /// The number of rows up to `most` that pays most.
     pub(super) fn best(&self, most: usize, costs: &CostModel) -> Plan {
-        let mut best = Plan { rows: 1, rate: 1.0 / costs.cost(1) };
-        for rows in 2..=most {
-            let rate = self.settled(rows) / costs.cost(rows);
-            // A gain of less than half a percent is within the error of any estimate.
-            if rate > best.rate * 1.005 {
-                best = Plan { rows, rate };
-            }
-        }
-        best
+        Plan::best(most, costs, |rows| self.settled(rows))
     }
 }

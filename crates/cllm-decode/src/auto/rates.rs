@@ -61,6 +61,26 @@ pub(super) struct Plan {
     pub(super) rate: f64,
 }
 
+impl Plan {
+    /// The number of rows up to `most` that gives the most tokens for the cost; 1 if more do not
+    /// pay. `settled` is asked for the tokens of 2, 3, .. rows in turn.
+    pub(super) fn best(
+        most: usize,
+        costs: &CostModel,
+        mut settled: impl FnMut(usize) -> f64,
+    ) -> Self {
+        let mut best = Self { rows: 1, rate: 1.0 / costs.cost(1) };
+        for rows in 2..=most {
+            let rate = settled(rows) / costs.cost(rows);
+            // A gain of less than half a percent is within the error of any estimate.
+            if rate > best.rate * 1.005 {
+                best = Self { rows, rate };
+            }
+        }
+        best
+    }
+}
+
 /// How often the guesses of one source are right, by their place.
 #[derive(Debug, Clone)]
 pub(super) struct Acceptance {
@@ -97,20 +117,13 @@ impl Acceptance {
         self.conditional.iter_mut().for_each(|mean| mean.doubt(seen));
     }
 
-    /// The number of rows up to `most` that gives the most tokens for the cost; 1 if more do not
-    /// pay.
+    /// The number of rows up to `most` that pays most.
     pub(super) fn best(&self, most: usize, costs: &CostModel) -> Plan {
-        let mut best = Plan { rows: 1, rate: 1.0 / costs.cost(1) };
         let (mut tokens, mut survives) = (1.0, 1.0);
-        for rows in 2..=most {
+        Plan::best(most, costs, |rows| {
             survives *= self.at(rows - 2);
             tokens += survives;
-            let rate = tokens / costs.cost(rows);
-            // A gain of less than half a percent is within the error of any estimate.
-            if rate > best.rate * 1.005 {
-                best = Plan { rows, rate };
-            }
-        }
-        best
+            tokens
+        })
     }
 }
