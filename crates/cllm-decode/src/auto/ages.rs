@@ -137,3 +137,50 @@ impl Ages {
         Plan::best(most, costs, |rows| self.settled(rows))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_slides_and_its_guesses_age() {
+        let mut ages = Ages::new(0.5);
+        ages.learn(3, 1);
+        // Of places 1 to 4, two have settled; the last row spoke of a place beyond the window.
+        assert_eq!(ages.window, [1, 1]);
+        ages.learn(3, 0);
+        assert_eq!(ages.window, [2, 1, 1]);
+        ages.learn(3, 3);
+        assert!(ages.window.is_empty());
+        ages.replaced(2);
+        assert_eq!(ages.window, [1, 1]);
+    }
+
+    #[test]
+    fn old_guesses_that_are_better_are_worth_a_wide_window() {
+        let (mut ages, mut flat) = (Ages::new(0.5), Ages::new(0.5));
+        // Forwards of three guesses: an old one that is right, then a new one that is wrong,
+        // and as many observations of which half are right whatever their age.
+        for i in 0..200 {
+            ages.window = vec![5, 0];
+            ages.learn(2, 1);
+            flat.window = vec![5 * (i % 2), 0];
+            flat.learn(1, (i as usize / 2) % 2);
+        }
+        for (rows, most) in [(2, 1.6), (4, 2.1), (16, 2.2)] {
+            let settled = flat.settled(rows);
+            assert!(settled > 1.3 && settled < most, "{rows} rows: {settled}");
+        }
+        assert!(ages.settled(16) > 3.0, "{}", ages.settled(16));
+        assert!(ages.settled(2) < flat.settled(2) + 0.1, "{}", ages.settled(2));
+    }
+
+    #[test]
+    fn what_is_always_right_fills_the_window_and_what_never_is_settles_one() {
+        let mut ages = Ages::new(0.5);
+        (0..500).for_each(|_| ages.learn(3, 3));
+        assert!((ages.settled(8) - 8.0).abs() < 0.1, "{}", ages.settled(8));
+        (0..500).for_each(|_| ages.learn(3, 0));
+        assert!(ages.settled(8) < 1.05, "{}", ages.settled(8));
+    }
+}
