@@ -15,6 +15,8 @@ pub(crate) fn kinds(vocab: Token) -> impl Strategy<Value = Kind> {
         2 => (1..12usize).prop_map(Kind::Copy),
         1 => (0..vocab).prop_map(Kind::Constant),
         3 => (0..vocab, any::<u64>()).prop_map(|(token, seed)| Kind::Half { token, seed }),
+        3 => (0..=100u8, any::<u64>())
+            .prop_map(|(percent, seed)| Kind::Ripening { percent, seed }),
     ]
 }
 
