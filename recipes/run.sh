@@ -21,31 +21,36 @@ training=(--adapter-dtype bfloat16 --resume --eval-holdout 64)
 
 "$CLLM" sft --config "$here/teacher.yaml" --data "$data/train.jsonl" "${tables[@]}" \
   --output-dir "$out/teacher" "${training[@]}"
-collect() { # FOLDER SHARDS: the first of so many
-  "$CLLM" collect --data "$data/train.jsonl" "${tables[@]}" --adapter "$out/teacher/adapter" \
-    --out "$1" --block 16 --max-new-tokens "$longest" --num-shards "$2" --shard 0 \
+collect() { # MODEL FOLDER SHARDS SHARD OPTIONS
+  "$CLLM" collect --data "$data/train.jsonl" "${tables[@]}" --adapter "$out/$1/adapter" \
+    --out "$2" --num-shards "$3" --shard "$4" "${@:5}" --max-new-tokens "$longest" \
     --prompts-in-flight 48 --rows-per-forward 512
 }
-collect "$out/trajectories" "$shards"
-consistency() { # SETTINGS TRAJECTORIES FROM TO
-  "$CLLM" train --config "$here/$1.yaml" --trajectories "$out/$2" --adapter "$out/$3/adapter" \
-    --collected-with "$out/teacher/adapter" --output-dir "$out/$4" "${training[@]}"
+collect teacher "$out/trajectories" "$shards" 0 --block 16
+consistency() { # SETTINGS TRAJECTORIES MODEL_OF_THEM FROM TO
+  "$CLLM" train --config "$here/$1.yaml" --trajectories "$out/$2" \
+    --collected-with "$out/$3/adapter" --adapter "$out/$4/adapter" --output-dir "$out/$5" \
+    "${training[@]}"
 }
 case $task in
-  gsm8k) consistency consistency trajectories teacher cllm ;;
+  gsm8k)
+    consistency consistency trajectories teacher teacher first
+    collect first "$out/windows" 2 1 --states window --block 8
+    consistency windows windows first first cllm
+    ;;
   spider)
-    consistency consistency trajectories teacher first
+    consistency consistency trajectories teacher teacher first
     # All questions; the parts that are there are not made again.
     mkdir -p "$out/all-trajectories"
     for part in "$out"/trajectories/part-*; do
       [ -e "$out/all-trajectories/${part##*/}" ] || ln "$part" "$out/all-trajectories"
     done
-    collect "$out/all-trajectories" 1
-    consistency second all-trajectories first cllm
+    collect teacher "$out/all-trajectories" 1 0 --block 16
+    consistency second all-trajectories teacher first cllm
     ;;
 esac
 for model in teacher cllm; do
   "$CLLM" eval "$task" --data "$data/$questions.jsonl" "${tables[@]}" \
-    --adapter "$out/$model/adapter" --check --decoder jacobi:8 --max-new-tokens "$longest" \
+    --adapter "$out/$model/adapter" --check --decoder auto --max-new-tokens "$longest" \
     --out "$out/$model.jsonl"
 done
