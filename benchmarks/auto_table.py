@@ -5,8 +5,9 @@
 FOLDER is as for `decode_table.py`: the same tasks, prompts and models, but cllm alone. For every
 task and model one run answers each prompt with AR, with `auto`, with Jacobi windows of several
 widths and with prompt lookup; `best fixed` is the fastest of those other than `auto`. For the base
-model there is a line more at temperature 1.5, text that nothing can guess. Then the rows
-that `auto` gave a forward, by position in the answer.
+model there is a line more at temperature 1.5: text that hardly repeats, but guesses are drawn
+with the noise of their position, as the text is. Then the rows that `auto` gave a forward, by
+position in the answer.
 
 The tables go to standard output, and with `--record` to `benchmarks/record/DATE/auto.md`.
 """
@@ -21,7 +22,7 @@ import tempfile
 from decode_table import ROOT, HERE, TASKS, files, run
 
 FIXED = ["jacobi:2", "jacobi:4", "jacobi:8", "jacobi:12", "jacobi:16", "prompt-lookup"]
-HOSTILE = 1.5
+WARM = 1.5
 
 
 def prompts(options, task, model, path):
@@ -93,7 +94,7 @@ def main():
         with tempfile.TemporaryDirectory() as folder:
             path = pathlib.Path(folder) / "prompts.jsonl"
             prompts(options, task, model, path)
-            for temperature in (0, HOSTILE) if kind == "base" else (0,):
+            for temperature in (0, WARM) if kind == "base" else (0,):
                 results, machine = speeds(options, task, model, path, temperature)
                 table.append(line(task, kind, temperature, results))
                 print(table[-1], file=sys.stderr)
