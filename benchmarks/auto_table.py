@@ -19,22 +19,10 @@ import pathlib
 import sys
 import tempfile
 
-from decode_table import ROOT, HERE, TASKS, files, run
+from decode_table import HERE, ROOT, TASKS, files, run, task_prompts, write_prompts
 
 FIXED = ["jacobi:2", "jacobi:4", "jacobi:8", "jacobi:12", "jacobi:16", "prompt-lookup"]
 WARM = 1.5
-
-
-def prompts(options, task, model, path):
-    """The task's prompts as tokens, in the file `path`."""
-    about = TASKS[task]
-    command = [options.cllm, "prompts", "--data", options.data / about["file"],
-               "--limit", options.limit, "--model", model]
-    if about["tables"]:
-        command += ["--tables", options.data / about["tables"]]
-    records = map(json.loads, run(command).splitlines())
-    lines = [json.dumps({"prompt_tokens": r["prompt_tokens"]}) + "\n" for r in records]
-    path.write_text("".join(lines))
 
 
 def speeds(options, task, model, path, temperature):
@@ -91,9 +79,9 @@ def main():
              "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
     choices, machine = [], None
     for task, kind, model in files(options):
-        with tempfile.TemporaryDirectory() as folder:
-            path = pathlib.Path(folder) / "prompts.jsonl"
-            prompts(options, task, model, path)
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+            write_prompts(task_prompts(options, task, model), file)
+            path = file.name
             for temperature in (0, WARM) if kind == "base" else (0,):
                 results, machine = speeds(options, task, model, path, temperature)
                 table.append(line(task, kind, temperature, results))

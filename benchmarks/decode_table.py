@@ -137,15 +137,26 @@ def files(options):
             yield task, kind, path
 
 
-def measure(options, task, kind, model):
+def task_prompts(options, task, model):
+    """The tokens of each of the task's prompts."""
     about = TASKS[task]
-    options.model, options.tokens = model, options.max_new_tokens or about["tokens"]
     command = [options.cllm, "prompts", "--data", options.data / about["file"],
                "--limit", options.limit, "--model", model]
     if about["tables"]:
         command += ["--tables", options.data / about["tables"]]
-    records = [json.loads(line) for line in run(command).splitlines()]
-    prompts = [r["prompt_tokens"] for r in records]
+    return [json.loads(line)["prompt_tokens"] for line in run(command).splitlines()]
+
+
+def write_prompts(prompts, file):
+    """Prompts as `cllm` reads them."""
+    file.writelines(json.dumps({"prompt_tokens": p}) + "\n" for p in prompts)
+    file.flush()
+
+
+def measure(options, task, kind, model):
+    options.model = model
+    options.tokens = options.max_new_tokens or TASKS[task]["tokens"]
+    prompts = task_prompts(options, task, model)
     inspected = json.loads(run([options.cllm, "inspect", "--model", model, "--json"]))
     options.stop = [token["id"] for token in inspected["stop_tokens"]]
     positions = max(map(len, prompts)) + options.tokens + LOOKUP["draft"] + 8
@@ -159,8 +170,7 @@ def measure(options, task, kind, model):
     for turn, at in enumerate(range(0, len(prompts), CHUNK)):
         chunk = prompts[at:at + CHUNK]
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
-            file.writelines(json.dumps({"prompt_tokens": p}) + "\n" for p in chunk)
-            file.flush()
+            write_prompts(chunk, file)
 
             def ours():
                 nonlocal machine
