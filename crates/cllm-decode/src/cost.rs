@@ -1,7 +1,7 @@
 //! What a forward costs, by its number of rows.
 //!
-//! In any unit: decoders compare costs and never print them. The program measures, this crate
-//! has no clock.
+//! In any unit: decoders compare costs and never print them. The program measures; of clocks this
+//! crate has the model's, [`CausalLm::now`](crate::CausalLm::now), or none.
 
 use crate::lm::LmError;
 

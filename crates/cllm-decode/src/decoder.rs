@@ -42,6 +42,13 @@ pub trait Decoder {
     /// an `absorb` in between.
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch);
 
+    /// What the forward of the rows it pushed cost, draws of tokens included: said before
+    /// `absorb` if they travelled alone and the model has a [clock](crate::CausalLm::now), in
+    /// that clock's unit. It may change which rows come next.
+    fn took(&mut self, cost: f64) {
+        let _ = cost;
+    }
+
     /// Reads what the rows it pushed (from `first_row` on) gave.
     fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_>;
 }
@@ -74,6 +81,10 @@ impl<D: Decoder + ?Sized> Decoder for &mut D {
         (**self).propose(text, room, sequence, batch);
     }
 
+    fn took(&mut self, cost: f64) {
+        (**self).took(cost);
+    }
+
     fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_> {
         (**self).absorb(first_row, batch, output)
     }
@@ -90,6 +101,10 @@ impl<D: Decoder + ?Sized> Decoder for Box<D> {
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
         (**self).propose(text, room, sequence, batch);
+    }
+
+    fn took(&mut self, cost: f64) {
+        (**self).took(cost);
     }
 
     fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_> {

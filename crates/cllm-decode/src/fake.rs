@@ -68,12 +68,16 @@ pub struct Fake {
     pub nan_at: Option<usize>,
     /// Forwards run so far.
     pub forwards: usize,
+    /// What a forward costs, by its number and its rows; without it the model has no clock.
+    pub costs: Option<fn(usize, usize) -> f64>,
+    /// What the forwards so far cost.
+    pub time: f64,
 }
 
 impl Fake {
     /// A model without a flaw.
     pub fn new(kind: Kind, vocab: usize, context: usize) -> Self {
-        Self { kind, vocab, context, nan_at: None, forwards: 0 }
+        Self { kind, vocab, context, nan_at: None, forwards: 0, costs: None, time: 0.0 }
     }
 
     /// The token after `text`, which is not empty.
@@ -212,6 +216,9 @@ impl CausalLm for Fake {
     ) -> Result<(), LmError> {
         let lens: Vec<usize> = caches.iter().map(|cache| cache.len()).collect();
         batch.validate(&lens, self.vocab, self.context)?;
+        if let Some(costs) = self.costs {
+            self.time += costs(self.forwards, batch.len());
+        }
         self.forwards += 1;
         output.reset(batch.len(), self.vocab);
         let mut rows: Vec<Entry> = Vec::with_capacity(batch.len());
@@ -252,6 +259,10 @@ impl CausalLm for Fake {
             caches[row.sequence].pending.push(entry);
         }
         Ok(())
+    }
+
+    fn now(&self) -> Option<f64> {
+        self.costs.map(|_| self.time)
     }
 }
 

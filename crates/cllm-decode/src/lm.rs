@@ -43,6 +43,13 @@ pub trait CausalLm {
         caches: &mut [&mut Self::Cache],
         output: &mut Output,
     ) -> Result<(), LmError>;
+
+    /// The time since some moment, in the unit of the [`CostModel`](crate::CostModel)s made for
+    /// this model: milliseconds unless they are made up. A model without a clock, as
+    /// here, leaves a decoder that chooses by cost with what it was told.
+    fn now(&self) -> Option<f64> {
+        None
+    }
 }
 
 impl<L: CausalLm> CausalLm for &mut L {
@@ -67,6 +74,10 @@ impl<L: CausalLm> CausalLm for &mut L {
         output: &mut Output,
     ) -> Result<(), LmError> {
         (**self).forward(batch, caches, output)
+    }
+
+    fn now(&self) -> Option<f64> {
+        (**self).now()
     }
 }
 

@@ -154,6 +154,13 @@ impl<S, D: Decoder, O: Observer> Stream<S, D, O> {
         }
     }
 
+    /// Tells the decoder what a forward cost that carried its rows and no others.
+    fn took(&mut self, cost: f64) {
+        if self.phase() == Phase::Decode {
+            self.decoder.took(cost);
+        }
+    }
+
     /// Takes its share of a forward.
     fn absorb<C: KvCache>(&mut self, batch: &Batch, output: &Output)
     where
@@ -251,12 +258,20 @@ impl Driver {
         D: Decoder,
         O: Observer,
     {
+        let before = lm.now();
         match self.forward(lm, streams, usize::MAX) {
             Err(LmError::NotFinite { .. }) => self.forward(lm, streams, 1)?,
             other => other?,
         }
+        let carried = || (0..streams.len()).filter(|&i| !streams[i].rows.is_empty());
+        let alone = (carried().count() == 1).then(|| carried().next()).flatten();
         for stream in streams.iter_mut().filter(|s| !s.rows.is_empty()) {
             stream.draw(&self.batch, &mut self.output);
+        }
+        if let (Some(alone), Some(before), Some(now)) = (alone, before, lm.now()) {
+            streams[alone].took(now - before);
+        }
+        for stream in streams.iter_mut().filter(|s| !s.rows.is_empty()) {
             stream.absorb(&self.batch, &self.output);
         }
         Ok(streams.iter().filter(|s| s.finish().is_none()).count())

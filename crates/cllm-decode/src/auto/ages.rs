@@ -16,8 +16,8 @@
 //! whose right side falls as m rises, since fast windows have young guesses: one solution. It
 //! says what a width will settle that has not been tried.
 
+use super::live::Live;
 use super::rates::{Mean, Plan};
-use crate::cost::CostModel;
 
 /// Halvings of the interval in which m is sought: to a hundredth of a token at 16 rows.
 const HALVINGS: usize = 10;
@@ -133,7 +133,7 @@ impl Ages {
     }
 
     /// The number of rows up to `most` that pays most.
-    pub(super) fn best(&self, most: usize, costs: &CostModel) -> Plan {
+    pub(super) fn best(&self, most: usize, costs: &Live) -> Plan {
         Plan::best(most, costs, |rows| self.settled(rows))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::ages::Ages;
 use super::backoff::Backoff;
+use super::live::Live;
 use super::lookup::Lookups;
 use crate::cost::CostModel;
 
@@ -35,15 +36,15 @@ pub(super) enum Source {
 #[derive(Debug, Clone)]
 pub(super) struct Governor {
     n: usize,
-    costs: CostModel,
+    costs: Live,
     inner: Ages,
     lookups: Lookups,
     pause: Backoff,
     /// Forwards left of the probe under way.
     probe: usize,
-    /// Time over the autoregressive way, less gains up to the credit.
+    /// Time over the autoregressive way, less gains up to the credit, in forwards of one row.
     regret: f64,
-    /// Time that the autoregressive way would have taken.
+    /// Forwards that the autoregressive way would have taken.
     plain: f64,
 }
 
@@ -55,7 +56,7 @@ impl Governor {
     pub(super) fn new(n: usize, costs: CostModel) -> Self {
         Self {
             n,
-            costs,
+            costs: Live::new(costs),
             inner: Ages::new(PRIOR),
             lookups: Lookups::new(),
             pause: patient(),
@@ -78,8 +79,8 @@ impl Governor {
     /// The most rows, of `wanted`, that the account allows.
     fn afforded(&self, wanted: usize) -> usize {
         let one = self.costs.cost(1);
-        let limit = SHARE * (self.plain + one) + ALLOWANCE * one;
-        let fits = |&rows: &usize| self.regret + self.costs.cost(rows) - one <= limit;
+        let limit = SHARE * (self.plain + 1.0) + ALLOWANCE;
+        let fits = |&rows: &usize| self.regret + self.costs.cost(rows) / one - 1.0 <= limit;
         (2..=wanted).rev().find(fits).unwrap_or(1)
     }
 
@@ -94,6 +95,9 @@ impl Governor {
     /// Who proposes the next forward, and with how much room. The last `matched` tokens stood
     /// together before.
     pub(super) fn choose(&self, room: usize, matched: usize) -> (Source, usize) {
+        if self.costs.wants_reference() {
+            return (Source::Inner, 1);
+        }
         let most = self.n.min(room);
         let inner = self.inner.best(most, &self.costs);
         let class = Lookups::class(matched);
@@ -125,12 +129,16 @@ impl Governor {
         (Source::Inner, 1)
     }
 
+    /// A forward of `rows` rows took `took`, in the unit of the costs.
+    pub(super) fn took(&mut self, rows: usize, took: f64) {
+        self.costs.learn(rows, took);
+    }
+
     /// Learns from a forward of `rows` rows by `source` that settled `settled` tokens.
     pub(super) fn learn(&mut self, source: Source, rows: usize, settled: usize) {
-        let (one, cost) = (self.costs.cost(1), self.costs.cost(rows));
-        let plain = settled as f64 * one;
-        self.plain += plain;
-        self.regret = (self.regret + cost - plain).max(-CREDIT * one);
+        let spent = self.costs.cost(rows) / self.costs.cost(1);
+        self.plain += settled as f64;
+        self.regret = (self.regret + spent - settled as f64).max(-CREDIT);
         self.lookups.pass();
         let (guesses, right) = (rows - 1, settled - 1);
         match source {

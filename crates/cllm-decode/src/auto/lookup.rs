@@ -5,8 +5,8 @@
 //! pause after failures.
 
 use super::backoff::Backoff;
+use super::live::Live;
 use super::rates::{Acceptance, Plan};
-use crate::cost::CostModel;
 
 /// The least match of each class, and the first idea of how often its first guess is right.
 const CLASSES: [(usize, f64); 5] = [(1, 0.2), (2, 0.35), (3, 0.5), (5, 0.65), (8, 0.8)];
@@ -53,7 +53,7 @@ impl Lookups {
     }
 
     /// What pays most, of up to `most` rows.
-    pub(super) fn best(&self, class: usize, most: usize, costs: &CostModel) -> Plan {
+    pub(super) fn best(&self, class: usize, most: usize, costs: &Live) -> Plan {
         self.classes[class].rates.best(most, costs)
     }
 

@@ -12,7 +12,7 @@
 //!      cost                     T(n)
 //! ```
 //!
-//! T is the machine's [`CostModel`]; c_k, the probability that guess k is right if those
+//! T is the machine's [`CostModel`], corrected by what forwards take, `live`; c_k, the probability that guess k is right if those
 //! before it are, is what forwards have shown lately. Lookup has such rates by place, `rates`, for
 //! each length of match (`lookup`), because a long match is a better reason than a short one.
 //! A window's guesses have them by age, `ages`: they get better with each iteration they have been
@@ -25,7 +25,7 @@
 //! its own.
 //!
 //! **What it may cost** is not left to estimates. Account is kept of time spent over the
-//! autoregressive way, `sum T(rows) - settled T(1)`, and a forward of several rows runs only
+//! autoregressive way, `sum T(rows) / T(1) - settled`, and a forward of several rows runs only
 //! if, should it settle a single token, that stays below 3 % of the autoregressive time plus the
 //! cost of four forwards. Gains count against it, but no more than sixteen forwards of
 //! them: a good beginning does not pay for a bad end.
@@ -36,11 +36,13 @@
 //! What one request has shown of the rates is where the next one begins: answers are often
 //! shorter than learning takes. It counts little against what that request shows itself.
 //!
-//! Deterministic: no clock, and the same requests give the same choices.
+//! Deterministic with a model that has no clock: the same requests give the same choices. With one
+//! they are the machine's, and the tokens are still the same.
 
 mod ages;
 mod backoff;
 mod governor;
+mod live;
 mod lookup;
 mod rates;
 
@@ -96,6 +98,10 @@ impl<D: Decoder> Decoder for Auto<D> {
         }
         self.source = source;
         self.rows = batch.len() - first;
+    }
+
+    fn took(&mut self, cost: f64) {
+        self.governor.took(self.rows, cost);
     }
 
     fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_> {

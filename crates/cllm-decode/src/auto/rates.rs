@@ -1,6 +1,6 @@
 //! How often guesses are right, by their place, and the number of rows that follows from it.
 
-use crate::cost::CostModel;
+use super::live::Live;
 
 /// Forwards that a mean remembers, and those that show a change.
 const MEMORY: (f64, f64) = (64.0, 8.0);
@@ -64,11 +64,7 @@ pub(super) struct Plan {
 impl Plan {
     /// The number of rows up to `most` that gives the most tokens for the cost; 1 if more do not
     /// pay. `settled` is asked for the tokens of 2, 3, .. rows in turn.
-    pub(super) fn best(
-        most: usize,
-        costs: &CostModel,
-        mut settled: impl FnMut(usize) -> f64,
-    ) -> Self {
+    pub(super) fn best(most: usize, costs: &Live, mut settled: impl FnMut(usize) -> f64) -> Self {
         let mut best = Self { rows: 1, rate: 1.0 / costs.cost(1) };
         for rows in 2..=most {
             let rate = settled(rows) / costs.cost(rows);
@@ -118,7 +114,7 @@ impl Acceptance {
     }
 
     /// The number of rows up to `most` that pays most.
-    pub(super) fn best(&self, most: usize, costs: &CostModel) -> Plan {
+    pub(super) fn best(&self, most: usize, costs: &Live) -> Plan {
         let (mut tokens, mut survives) = (1.0, 1.0);
         Plan::best(most, costs, |rows| {
             survives *= self.at(rows - 2);

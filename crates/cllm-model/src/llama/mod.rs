@@ -10,6 +10,8 @@ mod plan;
 mod rope;
 mod weights;
 
+use std::time::Instant;
+
 use cllm_decode::lm::argmax;
 use cllm_decode::{Batch, CausalLm, KvCache, LmError, Output, Want};
 use cllm_kernels::norm::{rms_norm, rms_norm_in_place};
@@ -43,6 +45,7 @@ pub struct Llama {
     pool: Pool,
     rope: RopeTable,
     scratch: Scratch,
+    loaded: Instant,
 }
 
 /// Activations of the running forward; kept to keep their memory.
@@ -84,7 +87,8 @@ impl Llama {
         let scratch = Scratch::default();
         // Where the layers lose nothing, neither do keys and values.
         let kv_format = KvFormat::beside(weights.layers[0].qkv.format());
-        Ok(Self { config, context, weights, kv_format, isa, pool, rope, scratch })
+        let loaded = Instant::now();
+        Ok(Self { config, context, weights, kv_format, isa, pool, rope, scratch, loaded })
     }
 
     /// Shapes and flags.
@@ -296,6 +300,11 @@ impl CausalLm for Llama {
             caches.iter_mut().for_each(|cache| cache.truncate(usize::MAX));
         }
         result
+    }
+
+    /// Milliseconds since it was loaded.
+    fn now(&self) -> Option<f64> {
+        Some(self.loaded.elapsed().as_secs_f64() * 1e3)
     }
 }
 
