@@ -4,10 +4,11 @@
 
 FOLDER is as for `decode_table.py`: the same tasks, prompts and models, but cllm alone. For every
 task and model one run answers each prompt with AR, with `auto`, with Jacobi windows of several
-widths and with prompt lookup; `best fixed` is the fastest of those other than `auto`. For the base
-model there is a line more at temperature 1.5: text that hardly repeats, but guesses are drawn
-with the noise of their position, as the text is. Then the rows that `auto` gave a forward, by
-position in the answer.
+widths and with prompt lookup; `best fixed` is the fastest of those other than `auto`. The base
+model has two lines more: at temperature 1.5, text that hardly repeats, but guesses are drawn
+with the noise of their position, as the text is; and with a repetition penalty, under which
+text cannot repeat itself: hostile to all guessing. Then the rows that `auto` gave a forward,
+by position in the answer.
 
 The tables go to standard output, and with `--record` to `benchmarks/record/DATE/auto.md`.
 """
@@ -22,26 +23,33 @@ import tempfile
 from decode_table import HERE, ROOT, TASKS, files, run, task_prompts, write_prompts
 
 FIXED = ["jacobi:2", "jacobi:4", "jacobi:8", "jacobi:12", "jacobi:16", "prompt-lookup"]
-WARM = 1.5
+# What is said of a line, and the flags that make it so.
+GREEDY = ("greedy", [])
+SETTINGS = {
+    "base": [GREEDY, ("temperature 1.5", ["--temperature", 1.5]),
+             ("repetition penalty 1.5", ["--repetition-penalty", 1.5])],
+    "teacher": [GREEDY],
+    "cllm": [GREEDY],
+}
 
 
-def speeds(options, task, model, path, temperature):
+def speeds(options, task, model, path, flags):
     """Results by decoder, and the machine."""
     out = run([
         options.cllm, "bench", "decode", "--prompts", path, "--model", model,
-        "--decoders", ",".join(["ar", "auto", *FIXED]), "--temperature", temperature,
+        "--decoders", ",".join(["ar", "auto", *FIXED]), *flags,
         "--max-new-tokens", TASKS[task]["tokens"], "--threads", options.threads, "--json",
     ])
     report = json.loads(out.splitlines()[-1])
     return {r["decoder"]: r for r in report["results"]}, report["machine"]
 
 
-def line(task, kind, temperature, results):
+def line(task, kind, setting, results):
     fixed = {name: r["speedup"] for name, r in results.items() if name != "auto"}
     best = max(fixed, key=fixed.get)
     auto = results["auto"]
     exact = min(r["exact"] for r in results.values())
-    return (f"| {task} | {kind} | {temperature} | {results['ar']['tokens_per_second']:.0f} "
+    return (f"| {task} | {kind} | {setting} | {results['ar']['tokens_per_second']:.0f} "
             f"| {auto['speedup']:.2f} | {auto['mean_acceptance_length']:.2f} "
             f"| {auto['rows'] / auto['forwards']:.1f} | {best} {fixed[best]:.2f} "
             f"| {auto['speedup'] / fixed[best]:.2f} | {exact:.3f} |")
@@ -74,17 +82,17 @@ def main():
         if task not in TASKS or not (options.data / TASKS[task]["file"]).is_file():
             sys.exit(f"--tasks: no task `{task}` in {options.data}; expected {', '.join(TASKS)}")
 
-    table = ["| prompts | model | temperature | AR tokens/s | auto over AR | accepted | rows "
+    table = ["| prompts | model | text | AR tokens/s | auto over AR | accepted | rows "
              "| best fixed, over AR | auto over it | exact |",
-             "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
+             "|---|---|---|--:|--:|--:|--:|--:|--:|--:|"]
     choices, machine = [], None
     for task, kind, model in files(options):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
             write_prompts(task_prompts(options, task, model), file)
             path = file.name
-            for temperature in (0, WARM) if kind == "base" else (0,):
-                results, machine = speeds(options, task, model, path, temperature)
-                table.append(line(task, kind, temperature, results))
+            for setting, flags in SETTINGS[kind]:
+                results, machine = speeds(options, task, model, path, flags)
+                table.append(line(task, kind, setting, results))
                 print(table[-1], file=sys.stderr)
             places = rows(options, task, model, path)
         cells = ", ".join(f"{at}: {n:.1f} ({m:.2f})" for at, n, m in places)

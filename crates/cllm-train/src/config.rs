@@ -92,6 +92,8 @@ words! {
         Teacher,
         /// The data's own answer.
         Reference,
+        /// The data's own answer, and the teacher's from where it goes another way.
+        Both,
     }
 }
 words! {
@@ -289,6 +291,7 @@ impl Config {
         let answers = match self.ar_answers {
             Answers::Teacher => ArAnswers::Teacher,
             Answers::Reference => ArAnswers::Data,
+            Answers::Both => ArAnswers::Both,
         };
         let packing = Packing {
             seed: self.seed,

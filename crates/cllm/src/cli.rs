@@ -9,12 +9,12 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
-use crate::collect::record::Reading;
 use crate::commands::{
     analyze, bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge,
     prompts, pull, report, sft, train,
 };
 use crate::decoder::{DecoderSpec, DraftArgs};
+use crate::record::Reading;
 use crate::sampling::SamplingArgs;
 use crate::source::ModelRef;
 use crate::task::spider::schema;

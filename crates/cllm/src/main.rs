@@ -27,6 +27,7 @@ mod named_file;
 mod probed;
 mod progress;
 mod prompt;
+mod record;
 mod run;
 mod sampling;
 mod session;

@@ -1,9 +1,5 @@
-//! Prompts as people write them, and the files they come in.
-//!
-//! A prompt is raw text or a conversation. A file of prompts has one JSON object a line
-//! with exactly one of the keys `prompt`, `messages`, `question`, `prompt_tokens`; other keys are
-//! ignored,
-//! so data sets with answers beside their questions can be used as they are.
+//! Prompts as people write them: raw text or a conversation. Files of many are
+//! [`crate::record`]'s.
 
 use std::fs;
 use std::io::Read;
@@ -70,75 +66,8 @@ pub(crate) fn read_messages(path: &Path) -> anyhow::Result<Vec<Message>> {
     }
 }
 
-/// A file of prompts, the first `limit` of them, each with its line number. An empty file
-/// is an error.
-pub(crate) fn read_prompts(
-    path: &Path,
-    limit: Option<usize>,
-) -> anyhow::Result<Vec<(usize, Prompt)>> {
-    let name = path.display();
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => bad_input!("{name}: {error}"),
-    };
-    let mut prompts = Vec::new();
-    for (i, line) in bytes.split(|&b| b == b'\n').enumerate() {
-        if limit.is_some_and(|limit| prompts.len() == limit) {
-            break;
-        }
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        match prompt_in(line) {
-            Ok(prompt) => prompts.push((i + 1, prompt)),
-            Err(what) => bad_input!("{name}: line {}: {what}", i + 1),
-        }
-    }
-    if prompts.is_empty() {
-        bad_input!("{name}: no prompts: expected one JSON object a line");
-    }
-    Ok(prompts)
-}
-
-const KEYS: [&str; 4] = ["prompt", "messages", "question", "prompt_tokens"];
-
-fn prompt_in(line: &[u8]) -> Result<Prompt, String> {
-    let value: Value = serde_json::from_slice(line).map_err(|error| {
-        // Every line is line 1 to the parser; only its column helps.
-        let what = error.to_string();
-        let what = what.split(" at line ").next().unwrap_or_default().to_owned();
-        format!("not JSON: {what} at column {}", error.column())
-    })?;
-    let object = value.as_object().ok_or_else(|| expected("an object", &value))?;
-    let mut found = KEYS.into_iter().filter_map(|key| Some((key, object.get(key)?)));
-    let Some((key, value)) = found.next() else {
-        let keys: Vec<_> = object.keys().take(8).map(|key| format!("`{key}`")).collect();
-        return Err(format!(
-            "expected one of the keys `prompt`, `messages`, `question`, `prompt_tokens`, found {}",
-            if keys.is_empty() { "none".into() } else { keys.join(", ") }
-        ));
-    };
-    if let Some((other, _)) = found.next() {
-        return Err(format!("both `{key}` and `{other}`: expected one of them"));
-    }
-    if key == "messages" {
-        return messages(value).map(Prompt::Chat).map_err(|what| format!("`messages`: {what}"));
-    }
-    if key == "prompt_tokens" {
-        let tokens = serde_json::from_value(value.clone());
-        return tokens.map(Prompt::Tokens).map_err(|error| format!("`prompt_tokens`: {error}"));
-    }
-    let text = value.as_str().ok_or_else(|| format!("`{key}`: {}", expected("a string", value)))?;
-    if text.is_empty() {
-        return Err(format!("`{key}` is empty"));
-    }
-    Ok(match key {
-        "prompt" => Prompt::Raw(text.into()),
-        _ => Prompt::Chat(vec![Message::new("user", text)]),
-    })
-}
-
-fn messages(value: &Value) -> Result<Vec<Message>, String> {
+/// A conversation, checked.
+pub(crate) fn messages(value: &Value) -> Result<Vec<Message>, String> {
     let array = value.as_array().ok_or_else(|| expected("an array of messages", value))?;
     if array.is_empty() {
         return Err("no messages: expected at least one".into());
@@ -166,7 +95,8 @@ fn check_message(value: &Value) -> Result<(), String> {
     }
 }
 
-fn expected(what: &str, found: &Value) -> String {
+/// What was expected, and what a value is.
+pub(crate) fn expected(what: &str, found: &Value) -> String {
     let found = match found {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -181,61 +111,6 @@ fn expected(what: &str, found: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_become_prompts() {
-        let check = |line: &str, expected: Prompt| {
-            assert_eq!(prompt_in(line.as_bytes()), Ok(expected), "{line}");
-        };
-        check(r#"{"prompt": "Once"}"#, Prompt::Raw("Once".into()));
-        check(
-            r#"{"question": "2 + 2?", "answer": "4"}"#,
-            Prompt::Chat(vec![Message::new("user", "2 + 2?")]),
-        );
-        check(
-            r#"{"id": 1, "messages": [{"role": "system", "content": ""},
-                {"role": "user", "content": "hi"}]}"#,
-            Prompt::Chat(vec![Message::new("system", ""), Message::new("user", "hi")]),
-        );
-    }
-
-    #[test]
-    fn bad_lines_say_what_was_expected() {
-        let check = |line: &str, part: &str| {
-            let error = prompt_in(line.as_bytes()).unwrap_err();
-            assert!(error.contains(part), "{line}: {error}");
-        };
-        check("{", "not JSON: EOF while parsing an object at column 1");
-        check("[]", "expected an object, found an array");
-        check("{}", "`prompt_tokens`, found none");
-        check(r#"{"text": "x"}"#, "found `text`");
-        check(r#"{"prompt": "x", "question": "y"}"#, "both `prompt` and `question`");
-        check(r#"{"prompt": ""}"#, "`prompt` is empty");
-        check(r#"{"question": 7}"#, "`question`: expected a string, found a number");
-        check(r#"{"messages": []}"#, "no messages");
-        check(r#"{"messages": [{"role": "user"}]}"#, "message 1: no `content`");
-        check(r#"{"messages": [{"role": null, "content": ""}]}"#, "`role`: expected a string");
-        check(r#"{"messages": [{"role": "user", "content": 1}]}"#, "`content`: expected a string");
-        check(r#"{"messages": ["hi"]}"#, "message 1: expected an object, found a string");
-        check("{\"prompt\": \"\u{1}\"}", "not JSON");
-    }
-
-    #[test]
-    fn files_name_the_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("prompts.jsonl");
-        let read = |content: &[u8], limit| {
-            std::fs::write(&path, content).unwrap();
-            read_prompts(&path, limit).map_err(|error| error.to_string())
-        };
-        let good = b"{\"prompt\": \"a\"}\n\n{\"prompt\": \"b\"}\r\nbad\n";
-        let lines: Vec<_> = read(good, Some(2)).unwrap().iter().map(|(line, _)| *line).collect();
-        assert_eq!(lines, [1, 3], "the limit counts prompts, not lines");
-        assert!(read(good, None).unwrap_err().contains("prompts.jsonl: line 4: not JSON"));
-        assert!(read(b"{\"prompt\": \"\xff\"}", None).unwrap_err().contains("line 1: not JSON"));
-        assert!(read(b" \n\n", None).unwrap_err().contains("no prompts"));
-        assert!(read_prompts(&folder.path().join("missing"), None).is_err());
-    }
 
     #[test]
     fn text_files_lose_one_newline_and_must_be_utf8() {

@@ -76,8 +76,9 @@ impl Sampler {
         if !filter::any(sampling) {
             return noise.pick(logits, inverse, likely);
         }
-        let largest = f64::from(logits[likely as usize]) * inverse;
+        let largest = logits[likely as usize];
         filter::apply(sampling, (logits, inverse), largest, kept);
+        let largest = f64::from(largest) * inverse;
         // Typical-p may have cut the most likely token.
         let likeliest = kept.iter().copied().reduce(|a, b| if b.1 > a.1 { b } else { a });
         noise.pick_of(likeliest.unwrap_or((likely, largest)), kept)

@@ -49,6 +49,15 @@ pub enum ArAnswers {
     Teacher,
     /// The data's own, where an example has one.
     Data,
+    /// The data's own, and of the teacher's what follows its first token that differs: an answer
+    /// that has gone astray is text too, and not a state on its way to a better one.
+    Both,
+}
+
+impl ArAnswers {
+    fn of_data(self) -> bool {
+        matches!(self, Self::Data | Self::Both)
+    }
 }
 
 /// How examples become rows.
@@ -123,27 +132,31 @@ impl Text<'_> {
     /// all tokens but the last.
     fn answer(&mut self, ar: Option<ArAnswers>) -> Range<usize> {
         let Example { prompt, answer, reference, .. } = self.example;
-        let own = reference.as_ref().filter(|_| ar == Some(ArAnswers::Data));
+        let own = reference.as_ref().filter(|_| ar.is_some_and(ArAnswers::of_data));
         let clean = push(self.out, &answer[..answer.len() - 1], prompt.len(), &self.prompt);
         match own {
             Some(own) => {
                 let rows = push(self.out, &own[..own.len() - 1], prompt.len(), &self.prompt);
-                self.score_tokens(&rows, own);
+                self.score_tokens(&rows, own, 0);
+                if ar == Some(ArAnswers::Both) {
+                    let equal = own.iter().zip(answer).take_while(|(a, b)| a == b).count();
+                    self.score_tokens(&clean, answer, equal + 1);
+                }
             }
-            None if ar.is_some() => self.score_tokens(&clean, answer),
+            None if ar.is_some() => self.score_tokens(&clean, answer, 0),
             None => {}
         }
         clean
     }
 
-    /// Scores all tokens of an answer whose rows are `rows`; the prompt's last row predicts
-    /// the first.
-    fn score_tokens(&mut self, rows: &Range<usize>, answer: &[Token]) {
+    /// Scores the tokens from `from` on of an answer whose rows are `rows`; the prompt's last
+    /// row predicts the first.
+    fn score_tokens(&mut self, rows: &Range<usize>, answer: &[Token], from: usize) {
         let last = self.prompt.last().map_or(0, |range| range.end - 1);
         let predicting = std::iter::once(last).chain(rows.clone());
         let targets =
             predicting.zip(answer).map(|(row, &token)| TokenTarget { row, token, weight: 1.0 });
-        self.out.tokens_scored.extend(targets);
+        self.out.tokens_scored.extend(targets.skip(from));
     }
 
     fn noisy_after_clean(

@@ -46,12 +46,19 @@ fn define(examples: &[Example], packing: &Packing, epoch: u64) -> Scores {
     for (e, example) in examples.iter().enumerate() {
         let Example { prompt, answer, reference, blocks } = example;
         let scored = match packing.ar {
-            Some(ArAnswers::Data) => Some(reference.as_ref().unwrap_or(answer)),
+            Some(ArAnswers::Data | ArAnswers::Both) => Some(reference.as_ref().unwrap_or(answer)),
             Some(ArAnswers::Teacher) => Some(answer),
             None => None,
         };
         for (i, &token) in scored.into_iter().flatten().enumerate() {
             tokens.push(([&prompt[..], &scored.unwrap()[..i]].concat(), token));
+        }
+        if packing.ar == Some(ArAnswers::Both)
+            && let Some(own) = reference
+        {
+            for i in (1..answer.len()).filter(|&i| !own.starts_with(&answer[..i])) {
+                tokens.push(([&prompt[..], &answer[..i]].concat(), answer[i]));
+            }
         }
         for copy in 0..packing.noisy_copies {
             let mut noisy = prompt.clone();
@@ -141,7 +148,12 @@ fn packing() -> impl Strategy<Value = Packing> {
         Just((History::Clean, Consistency::Local)),
         Just((History::Noisy, Consistency::Global)),
     ];
-    let ar = prop_oneof![Just(None), Just(Some(ArAnswers::Teacher)), Just(Some(ArAnswers::Data))];
+    let ar = prop_oneof![
+        Just(None),
+        Just(Some(ArAnswers::Teacher)),
+        Just(Some(ArAnswers::Data)),
+        Just(Some(ArAnswers::Both)),
+    ];
     (any::<u64>(), 0usize..3, noise, kind, ar, prop_oneof![Just(0.0), Just(0.5), Just(1.0)])
         .prop_map(|(seed, noisy_copies, noise, (history, consistency), ar, augmented_share)| {
             Packing { seed, noisy_copies, noise, augmented_share, history, consistency, ar }

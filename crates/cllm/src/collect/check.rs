@@ -1,6 +1,6 @@
 //! Whether an answer is right: what `--keep correct` keeps.
 
-use super::record::Record;
+use crate::record::Record;
 use crate::task::gsm8k;
 use crate::task::spider::judge::Judge;
 
@@ -82,6 +82,7 @@ mod tests {
         };
         let check = Check::Query(Box::new(judge));
         let record = |query: &str| Record {
+            at: 1,
             prompt: Prompt::Raw("x".into()),
             answer: Some(query.into()),
             problem: Some(Problem {

@@ -14,7 +14,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 
 use crate::analysis::{Named, Settings, analyse};
-use crate::cli::{JsonArgs, ModelArgs};
+use crate::cli::{JsonArgs, ModelArgs, ReadingArgs};
 use crate::console;
 use crate::decoder::DecoderSpec;
 use crate::exit::bad_input;
@@ -38,9 +38,12 @@ pub(crate) struct AnalyzeArgs {
     #[arg(required_unless_present = "data", conflicts_with = "data")]
     trace: Vec<NamedFile>,
 
-    /// Prompts to answer: JSON lines with `prompt`, `messages` or `question`.
+    /// Prompts to answer, in a shape that `collect` takes.
     #[arg(long, env = "CLLM_DATA", value_name = "FILE")]
     data: Option<PathBuf>,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
 
     /// Answer with the model and this adapter, or none; may be given several times.
     #[arg(long, env = "CLLM_VARIANT", value_name = "NAME[=ADAPTER]", requires = "data")]

@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 
 use crate::cli::{JsonArgs, ModelArgs, ReadingArgs};
 use crate::collect::check::Check;
-use crate::collect::record::{self, Record, Shape};
 use crate::collect::{manifest, part};
 use crate::console::{self, note};
 use crate::exit::{Interrupted, bad_input};
 use crate::interrupt::Interruptible;
+use crate::record::{self, Record, Shape};
 use crate::session::Session;
 use crate::source;
 use crate::task::spider::judge::Judge;

@@ -13,8 +13,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::{ModelArgs, ReadingArgs};
-use crate::collect::record;
 use crate::console;
+use crate::record;
 use crate::session::Session;
 
 const HELP: &str = "\

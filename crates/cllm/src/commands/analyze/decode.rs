@@ -1,6 +1,7 @@
 //! Answers prompts with variants of a model, and writes their traces.
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -15,7 +16,7 @@ use crate::decoder::{DecoderSpec, DraftArgs};
 use crate::exit::{Interrupted, bad_input};
 use crate::figures::Figures;
 use crate::named_file::{NamedFile, twice};
-use crate::prompt::{Prompt, read_prompts};
+use crate::record::{self, Record};
 use crate::run::Run;
 use crate::sampling::SamplingArgs;
 use crate::session::{Onlooker, Session};
@@ -54,7 +55,8 @@ pub(super) fn answer(
     data: &Path,
     folder: &Path,
 ) -> anyhow::Result<(Vec<NamedFile>, anyhow::Result<()>)> {
-    let prompts = read_prompts(data, arguments.limit.map(|limit| limit.get()))?;
+    let limit = arguments.limit.map(NonZeroUsize::get);
+    let (_, records) = record::read(data, limit, &arguments.reading.reading()?)?;
     let mut variants = arguments.variant.clone();
     if variants.is_empty() {
         variants.push(Variant { name: "model".into(), adapter: None });
@@ -68,7 +70,7 @@ pub(super) fn answer(
     for variant in variants {
         let mut model = arguments.model.clone();
         model.adapter.extend(variant.adapter.clone());
-        let made = of_variant(arguments, &variant.name, &model, data, &prompts, folder)?;
+        let made = of_variant(arguments, &variant.name, &model, data, &records, folder)?;
         files.push(NamedFile { name: variant.name, path: made.path });
         verdict = verdict.and(made.verdict);
     }
@@ -85,14 +87,14 @@ fn of_variant(
     name: &str,
     model: &ModelArgs,
     data: &Path,
-    prompts: &[(usize, Prompt)],
+    records: &[Record],
     folder: &Path,
 ) -> anyhow::Result<Made> {
     let mut session = Session::load(model)?;
     session.prepare(&[arguments.decoder], arguments.seed, model, &DraftArgs::default())?;
     let at = |line: usize| format!("{}: line {line}", data.display());
-    let mut requests = Vec::with_capacity(prompts.len());
-    for (line, prompt) in prompts {
+    let mut requests = Vec::with_capacity(records.len());
+    for Record { at: line, prompt, .. } in records {
         let request = session.request(prompt, Some(arguments.max_new_tokens));
         requests.push((*line, request.with_context(|| at(*line))?));
     }

@@ -10,14 +10,14 @@ use clap::builder::FalseyValueParser;
 use cllm_decode::{CausalLm, Request, Token};
 use serde::Serialize;
 
-use crate::cli::{JsonArgs, ModelArgs};
+use crate::cli::{JsonArgs, ModelArgs, ReadingArgs};
 use crate::console::{self, note};
 use crate::contest::{self, Standing};
 use crate::decoder::{DecoderList, DecoderSpec, DraftArgs};
 use crate::exit::bad_input;
 use crate::figures::{Figures, cell};
 use crate::machine::Machine;
-use crate::prompt::read_prompts;
+use crate::record;
 use crate::run::Run;
 use crate::sampling::SamplingArgs;
 use crate::session::Session;
@@ -39,9 +39,12 @@ Example:
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(crate) struct DecodeBenchArgs {
-    /// Prompts, JSON lines.
-    #[arg(long, env = "CLLM_PROMPTS", value_name = "FILE")]
+    /// Prompts, in a shape that `collect` takes.
+    #[arg(long, env = "CLLM_PROMPTS", value_name = "FILE", alias = "data")]
     prompts: PathBuf,
+
+    #[command(flatten)]
+    reading: ReadingArgs,
 
     /// Decoders, separated by commas.
     #[arg(short, long, env = "CLLM_DECODERS", value_name = "LIST")]
@@ -131,17 +134,18 @@ struct Job {
 pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
     let (decoders, baseline) = with_baseline(arguments.decoders.0.clone());
     check_synthetic(arguments.synthetic_acceptance, &decoders)?;
-    let prompts = read_prompts(&arguments.prompts, arguments.limit.map(NonZeroUsize::get))?;
+    let limit = arguments.limit.map(NonZeroUsize::get);
+    let (_, records) = record::read(&arguments.prompts, limit, &arguments.reading.reading()?)?;
     let mut session = Session::load(&arguments.model)?;
     let at = |line: usize| format!("{}: line {line}", arguments.prompts.display());
 
     // Everything that can be wrong with a prompt shows before anything is measured.
-    let mut jobs = Vec::with_capacity(prompts.len());
-    for (line, prompt) in &prompts {
-        let request = session.request(prompt, Some(arguments.max_new_tokens));
-        let mut request = request.with_context(|| at(*line))?;
+    let mut jobs = Vec::with_capacity(records.len());
+    for record in &records {
+        let request = session.request(&record.prompt, Some(arguments.max_new_tokens));
+        let mut request = request.with_context(|| at(record.at))?;
         request.sampling = arguments.sampling.sampling(arguments.seed, 0, None);
-        jobs.push(Job { line: *line, request });
+        jobs.push(Job { line: record.at, request });
     }
 
     session.prepare(&decoders, arguments.seed, &arguments.model, &arguments.draft)?;

@@ -10,8 +10,8 @@ use cllm_decode::naive::{self, Memory};
 use serde_json::json;
 
 use super::{CollectArgs, Failing, drive, jobs, width};
-use crate::collect::record::Record;
 use crate::console::{self, note};
+use crate::record::Record;
 use crate::session::Session;
 
 /// Keeps all in memory.

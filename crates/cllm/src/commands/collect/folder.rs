@@ -9,9 +9,9 @@ use serde_json::Value;
 
 use super::{CollectArgs, Failing};
 use crate::collect::check::Check;
-use crate::collect::record::Record;
 use crate::collect::{clean, part};
 use crate::console::note;
+use crate::record::Record;
 
 /// A part under way.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use cllm_decode::{CausalLm, LmError};
 
 use super::CollectArgs;
 use crate::answer_tokens::answer_tokens;
-use crate::collect::record::Record;
+use crate::record::Record;
 use crate::session::Session;
 
 /// The job of a record: its request, and its own answer if that is to be taken.

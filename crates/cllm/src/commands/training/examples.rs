@@ -7,10 +7,10 @@ use cllm_train::data::Example;
 use serde_json::Value;
 
 use crate::answer_tokens::answer_tokens;
-use crate::collect::record::{self, Reading};
 use crate::collect::rows;
 use crate::console::note;
 use crate::exit::{BadInput, bad_input};
+use crate::record::{self, Reading};
 use crate::session::Session;
 use crate::source;
 

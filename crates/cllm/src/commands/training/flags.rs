@@ -194,7 +194,7 @@ pub(crate) struct Flags {
     #[serde(skip_serializing_if = "Option::is_none")]
     ar_weight: Option<f64>,
 
-    /// Answers of the AR loss: `teacher` or `reference` (the data's).
+    /// Answers of the AR loss: `teacher`, `reference` (the data's) or `both`.
     #[arg(long, env = "CLLM_AR_ANSWERS", value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     ar_answers: Option<String>,

@@ -1,7 +1,8 @@
-//! Prompts for training, in the shapes data sets have.
+//! Files of prompts, in the shapes data sets have, with the answers they come with.
 //!
 //! | keys | prompt | answer |
 //! |---|---|---|
+//! | `prompt_tokens` | the tokens, as `cllm prompts` prints them | |
 //! | `prompt` | the text as it is | `answer` or `completion`, if there |
 //! | `messages` | the conversation up to the last assistant message | that message |
 //! | `question`, `query`, `db_id` | schema and question (Spider, needs the tables) | `query` |
@@ -22,7 +23,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::{Map, Value};
 
 use crate::exit::bad_input;
-use crate::prompt::Prompt;
+use crate::prompt::{self, Prompt, expected};
 use crate::task::spider::schema::Schema;
 use crate::task::spider::{self, Problem};
 
@@ -31,6 +32,8 @@ type Object = Map<String, Value>;
 /// A prompt and the answer the data has for it.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Record {
+    /// Where it stands in its file: the line, or of Parquet the record, from 1.
+    pub(crate) at: usize,
     /// What the model is asked.
     pub(crate) prompt: Prompt,
     /// The data's own answer.
@@ -42,6 +45,7 @@ pub(crate) struct Record {
 /// The shape of a file's records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
+    Tokens,
     Prompt,
     Messages,
     Spider,
@@ -55,6 +59,7 @@ impl Shape {
     fn of(object: &Object) -> Result<Self, String> {
         let has = |key: &str| object.get(key).is_some_and(|value| !value.is_null());
         match () {
+            () if has("prompt_tokens") => Ok(Self::Tokens),
             () if has("messages") => Ok(Self::Messages),
             () if has("conversations") => Ok(Self::ShareGpt),
             () if has("turns") => Ok(Self::Turns),
@@ -65,8 +70,8 @@ impl Shape {
             () => {
                 let keys: Vec<_> = object.keys().take(8).map(|key| format!("`{key}`")).collect();
                 Err(format!(
-                    "expected `prompt`, `messages`, `question`, `instruction`, `turns` or `conversations`, \
-                     found {}",
+                    "expected `prompt`, `messages`, `question`, `instruction`, `turns`, \
+                     `conversations` or `prompt_tokens`, found {}",
                     if keys.is_empty() { "no keys".into() } else { keys.join(", ") }
                 ))
             }
@@ -116,7 +121,7 @@ pub(crate) fn read(
                     objects[0].0
                 ));
             }
-            reading.record(shape, object)
+            Ok(Record { at: *at, ..reading.record(shape, object)? })
         });
         match record {
             Ok(record) => records.push(record),
@@ -132,8 +137,13 @@ fn json_lines(path: &Path, limit: usize) -> Result<Vec<(usize, Object)>, String>
     let full = lines.filter(|(_, line)| !line.trim_ascii().is_empty()).take(limit);
     full.map(|(i, line)| match serde_json::from_slice(line) {
         Ok(Value::Object(object)) => Ok((i + 1, object)),
-        Ok(_) => Err(format!("line {}: expected an object", i + 1)),
-        Err(error) => Err(format!("line {}: not JSON: {error}", i + 1)),
+        Ok(other) => Err(format!("line {}: {}", i + 1, expected("an object", &other))),
+        Err(error) => {
+            // Every line is line 1 to the parser; only its column helps.
+            let what = error.to_string();
+            let what = what.split(" at line ").next().unwrap_or_default();
+            Err(format!("line {}: not JSON: {what} at column {}", i + 1, error.column()))
+        }
     })
     .collect()
 }
@@ -155,7 +165,7 @@ fn parquet_objects(path: &Path, limit: usize) -> Result<Vec<(usize, Object)>, St
 fn text<'a>(object: &'a Object, key: &str) -> Result<&'a str, String> {
     match object.get(key) {
         Some(Value::String(text)) => Ok(text),
-        Some(_) => Err(format!("`{key}`: expected a string")),
+        Some(other) => Err(format!("`{key}`: {}", expected("a string", other))),
         None => Err(format!("no `{key}`")),
     }
 }
@@ -164,22 +174,31 @@ fn optional(object: &Object, key: &str) -> Option<String> {
     object.get(key)?.as_str().map(str::to_owned)
 }
 
+/// A prompt on its own.
+impl From<Prompt> for Record {
+    fn from(prompt: Prompt) -> Self {
+        Self { at: 0, prompt, answer: None, problem: None }
+    }
+}
+
 fn user(text: &str) -> Prompt {
     Prompt::Chat(vec![Message::new("user", text)])
 }
 
 impl Reading {
     fn record(&self, shape: Shape, object: &Object) -> Result<Record, String> {
-        let mut record = match shape {
+        let mut record: Record = match shape {
+            Shape::Tokens => {
+                let tokens = serde_json::from_value(object["prompt_tokens"].clone());
+                Prompt::Tokens(tokens.map_err(|error| format!("`prompt_tokens`: {error}"))?).into()
+            }
             Shape::Prompt => Record {
-                prompt: Prompt::Raw(text(object, "prompt")?.into()),
                 answer: optional(object, "answer").or_else(|| optional(object, "completion")),
-                problem: None,
+                ..Prompt::Raw(text(object, "prompt")?.into()).into()
             },
             Shape::Question => Record {
-                prompt: user(text(object, "question")?),
                 answer: optional(object, "answer"),
-                problem: None,
+                ..user(text(object, "question")?).into()
             },
             Shape::Alpaca => {
                 let (instruction, input) =
@@ -188,7 +207,7 @@ impl Reading {
                     Some(input) => format!("{instruction}\n\n{input}"),
                     None => instruction.into(),
                 };
-                Record { prompt: user(&prompt), answer: optional(object, "output"), problem: None }
+                Record { answer: optional(object, "output"), ..user(&prompt).into() }
             }
             Shape::Spider => {
                 let (schemas, db) = (self.schemas.as_ref(), text(object, "db_id")?);
@@ -197,56 +216,60 @@ impl Reading {
                     .get(db)
                     .ok_or_else(|| format!("`db_id`: no schema of `{db}` in the tables"))?;
                 let (question, query) = (text(object, "question")?, text(object, "query")?);
-                let prompt = user(&spider::prompt(schema, question));
                 let (answer, db_id) = (Some(query.to_owned()), db.to_owned());
                 let problem = Problem { db_id, question: question.into(), query: query.into() };
-                Record { prompt, answer, problem: Some(problem) }
+                let prompt = user(&spider::prompt(schema, question));
+                Record { answer, problem: Some(problem), ..prompt.into() }
             }
             Shape::Turns => {
                 let first = object.get("turns").and_then(Value::as_array).and_then(|t| t.first());
                 let first = first.and_then(Value::as_str);
-                let first = first.ok_or("`turns`: expected an array of texts")?;
-                Record { prompt: user(first), answer: None, problem: None }
+                user(first.ok_or("`turns`: expected an array of texts")?).into()
             }
-            Shape::Messages => conversation(object, "messages", ["role", "content"])?,
-            Shape::ShareGpt => conversation(object, "conversations", ["from", "value"])?,
+            Shape::Messages => {
+                let messages = prompt::messages(&object["messages"]);
+                before_answer(messages.map_err(|what| format!("`messages`: {what}"))?, "messages")?
+            }
+            Shape::ShareGpt => before_answer(sharegpt(object)?, "conversations")?,
         };
         if let Some(template) = &self.template {
             record.prompt = user(&fill(template, object)?);
         }
         match &record.prompt {
-            Prompt::Raw(text) if text.is_empty() => Err("the prompt is empty".into()),
+            Prompt::Raw(text) if text.is_empty() => Err("`prompt` is empty".into()),
+            Prompt::Tokens(tokens) if tokens.is_empty() => Err("`prompt_tokens` is empty".into()),
             _ => Ok(record),
         }
     }
 }
 
-/// A conversation; an assistant's message at its end is the answer.
-fn conversation(object: &Object, key: &str, fields: [&str; 2]) -> Result<Record, String> {
-    let turns = object.get(key).and_then(Value::as_array);
-    let turns = turns.ok_or_else(|| format!("`{key}`: expected an array"))?;
-    let mut messages = Vec::with_capacity(turns.len());
-    for (i, turn) in turns.iter().enumerate() {
-        let at = |what: String| format!("`{key}`: message {}: {what}", i + 1);
-        let turn = turn.as_object().ok_or_else(|| at("expected an object".into()))?;
-        let (role, content) =
-            (text(turn, fields[0]).map_err(at)?, text(turn, fields[1]).map_err(at)?);
-        let role = match role {
+/// The messages of sharegpt.
+fn sharegpt(object: &Object) -> Result<Vec<Message>, String> {
+    let turns = object.get("conversations").and_then(Value::as_array);
+    let turns = turns.ok_or("`conversations`: expected an array")?;
+    let message = |(i, turn): (usize, &Value)| {
+        let at = |what: String| format!("`conversations`: message {}: {what}", i + 1);
+        let turn = turn.as_object().ok_or_else(|| at(expected("an object", turn)))?;
+        let role = match text(turn, "from").map_err(at)? {
             "human" => "user",
             "gpt" => "assistant",
             other => other,
         };
-        messages.push((role, content));
-    }
+        Ok(Message::new(role, text(turn, "value").map_err(at)?))
+    };
+    turns.iter().enumerate().map(message).collect()
+}
+
+/// A conversation up to the last assistant message, which is the answer.
+fn before_answer(mut messages: Vec<Message>, key: &str) -> Result<Record, String> {
     // What follows the last answer is not answered.
-    let last = messages.iter().rposition(|(role, _)| *role == "assistant");
-    let answer = last.map(|last| messages[last].1.to_owned());
+    let last = messages.iter().rposition(|message| message.role() == Some("assistant"));
+    let answer = last.and_then(|last| messages[last].get("content")?.as_str().map(str::to_owned));
     messages.truncate(last.unwrap_or(messages.len()));
     if messages.is_empty() {
         return Err(format!("`{key}`: no message to answer"));
     }
-    let messages = messages.iter().map(|(role, text)| Message::new(role, text)).collect();
-    Ok(Record { prompt: Prompt::Chat(messages), answer, problem: None })
+    Ok(Record { answer, ..Prompt::Chat(messages).into() })
 }
 
 /// Puts fields of the record in place of `{field}`. Other braces stay.
@@ -289,6 +312,13 @@ mod tests {
             assert_eq!(found.problem.is_some(), line.contains("db_id"), "{line}");
         };
         check(r#"{"prompt": "Once"}"#, Prompt::Raw("Once".into()), None);
+        check(r#"{"prompt_tokens": [7, 8], "text": "x"}"#, Prompt::Tokens(vec![7, 8]), None);
+        check(
+            r#"{"id": 1, "messages": [{"role": "system", "content": ""},
+                {"role": "user", "content": "hi"}, {"role": "assistant", "content": "yo"}]}"#,
+            Prompt::Chat(vec![Message::new("system", ""), Message::new("user", "hi")]),
+            Some("yo"),
+        );
         check(r#"{"question": "2 + 2?", "answer": "4"}"#, user("2 + 2?"), Some("4"));
         check(
             r#"{"instruction": "Add.", "input": "1, 2", "output": "3"}"#,
@@ -317,10 +347,42 @@ mod tests {
         };
         check("{}", "found no keys");
         check(r#"{"text": "x"}"#, "found `text`");
-        check(r#"{"question": 7}"#, "`question`: expected a string");
+        check(r#"{"question": 7}"#, "`question`: expected a string, found a number");
+        check(r#"{"prompt": ""}"#, "`prompt` is empty");
+        check(r#"{"prompt_tokens": []}"#, "`prompt_tokens` is empty");
+        check(r#"{"prompt_tokens": [1, -2]}"#, "`prompt_tokens`: invalid value");
+        check(r#"{"messages": []}"#, "no messages");
+        check(r#"{"messages": [{"role": null, "content": ""}]}"#, "`role`: expected a string");
+        check(r#"{"messages": [{"role": "user", "content": 1}]}"#, "`content`: expected a string");
+        check(r#"{"messages": ["hi"]}"#, "message 1: expected an object, found a string");
+        check(r#"{"conversations": ["hi"]}"#, "message 1: expected an object, found a string");
         check(r#"{"question": "x", "query": "y", "db_id": "z"}"#, "--tables");
         check(r#"{"messages": [{"role": "user"}]}"#, "message 1: no `content`");
         check(r#"{"messages": [{"role": "assistant", "content": ""}]}"#, "no message to answer");
+    }
+
+    #[test]
+    fn files_name_the_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("prompts.jsonl");
+        let read = |content: &[u8], limit| {
+            fs::write(&path, content).unwrap();
+            super::read(&path, limit, &Reading::default()).map_err(|error| error.to_string())
+        };
+        let good = b"{\"prompt\": \"a\"}\n\n{\"prompt\": \"b\"}\r\nbad\n";
+        let lines: Vec<_> = read(good, Some(2)).unwrap().1.iter().map(|record| record.at).collect();
+        assert_eq!(lines, [1, 3], "the limit counts prompts, not lines");
+        let check = |content: &[u8], part: &str| {
+            let error = read(content, None).unwrap_err();
+            assert!(error.contains(part), "{error}");
+        };
+        check(good, "prompts.jsonl: line 4: not JSON: expected value at column 1");
+        check(b"{\"prompt\": \"\xff\"}", "line 1: not JSON");
+        check(b"{", "line 1: not JSON: EOF while parsing an object at column 1");
+        check(b"[]", "line 1: expected an object, found an array");
+        check(b" \n\n", "no prompts");
+        check(b"{\"prompt\": \"a\"}\n{\"question\": \"b\"}", "line 2: mixed schemas");
+        assert!(super::read(&folder.path().join("missing"), None, &Reading::default()).is_err());
     }
 
     #[test]
