@@ -19,6 +19,7 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -43,6 +44,8 @@ class Case:
     """Adapted projections; None trains all weights."""
     r: int = 3
     alpha: float = 5.0
+    dropout: float = 0.0
+    """Of LoRA's inputs; for ``ar``, whose one text has the rows of the packed forward."""
     block: int = 5
     blocks: int = 3
     prompt_length: int = 7
@@ -61,30 +64,59 @@ CASES = [
     Case("global-lora", "llama-f32", lora=LINEAR),
     Case("local-lora", "qwen2-f32", "local", lora=LINEAR),
     Case("history-lora", "llama-bias-f32", noisy_history=True, lora=["o_proj", "down_proj"]),
+    Case("dropout-lora", "llama-f32", "ar", lora=LINEAR, dropout=0.3),
 ]
+
+
+def mix(z: np.ndarray) -> np.ndarray:
+    """SplitMix64's, on unsigned numbers of 64 bits that wrap around."""
+    z = z + np.uint64(0x9E3779B97F4A7C15)
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+def hashed(seed: np.ndarray, counter: np.ndarray) -> np.ndarray:
+    """`cllm_decode::counter::hash`."""
+    return mix(mix(seed + np.uint64(0x9E3779B97F4A7C15)) ^ counter)
+
+
+def dropout_mask(shape: tuple[int, int], p: float, layer: int) -> torch.Tensor:
+    """What cllm's trainer draws for a layer in its first forward with seed 0: element i is dropped
+    if the upper 24 bits of its hash, as a fraction, are below p."""
+    key = hashed(np.zeros(1, np.uint64), np.full(1, layer, np.uint64))
+    bits = hashed(key, np.arange(shape[0] * shape[1], dtype=np.uint64)) >> np.uint64(40)
+    kept = bits.astype(np.float32) / np.float32(1 << 24) >= np.float32(p)
+    return torch.from_numpy(kept.reshape(shape)).float() / (1.0 - p)
 
 
 class Lora(torch.nn.Module):
     """A frozen projection and its low-rank update (Hu et al. 2021)."""
 
-    def __init__(self, base: torch.nn.Linear, case: Case, rng: torch.Generator):
+    def __init__(self, base: torch.nn.Linear, case: Case, rng: torch.Generator, layer: int):
         super().__init__()
+        self.dropout, self.layer = case.dropout, layer
         self.base, self.scale = base, case.alpha / case.r
         self.lora_A = torch.nn.Parameter(torch.randn(case.r, base.in_features, generator=rng) * 0.2)
         self.lora_B = torch.nn.Parameter(torch.randn(base.out_features, case.r, generator=rng) * 0.2)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.base(x) + self.scale * (x @ self.lora_A.T) @ self.lora_B.T
+        y = self.base(x)
+        if self.dropout > 0:
+            x = x * dropout_mask(x.shape[-2:], self.dropout, self.layer)
+        return y + self.scale * (x @ self.lora_A.T) @ self.lora_B.T
 
 
 def adapt(model: torch.nn.Module, case: Case, rng: torch.Generator) -> dict[str, torch.Tensor]:
     """Freezes the model, adds LoRA, and returns what is trained by PEFT's names."""
     model.requires_grad_(False)
-    trained = {}
+    trained, layer = {}, 0
     for name, module in list(model.named_modules()):
         owner, _, leaf = name.rpartition(".")
+        # cllm counts the linear layers of all blocks, from 1, in this order.
+        layer += leaf in LINEAR
         if leaf in case.lora:
-            lora = Lora(module, case, rng)
+            lora = Lora(module, case, rng, layer)
             setattr(model.get_submodule(owner), leaf, lora)
             for which in ("lora_A", "lora_B"):
                 trained[f"base_model.model.{name}.{which}.weight"] = getattr(lora, which)

@@ -11,7 +11,7 @@
 //! | `turns` | the first turn, a user message (MT-bench) | |
 //! | `conversations` | as `messages` (sharegpt: `from`, `value`) | the last `gpt` turn |
 //!
-//! A file has one shape: that of its first record. Prompts of GSM8K and Spider are those
+//! A file to learn from has one shape: that of its first record. Prompts of GSM8K and Spider are those
 //! that `cllm eval` asks.
 
 use std::collections::HashMap;
@@ -88,11 +88,30 @@ pub(crate) struct Reading {
     pub(crate) schemas: Option<HashMap<String, Schema>>,
 }
 
-/// Reads records: Parquet if the name ends so, else JSON lines. All are checked.
+/// Reads records of one shape: Parquet if the name ends so, else JSON lines. All are checked.
 pub(crate) fn read(
     path: &Path,
     limit: Option<usize>,
     reading: &Reading,
+) -> anyhow::Result<(Shape, Vec<Record>)> {
+    read_with(path, limit, reading, true)
+}
+
+/// The same, of any shapes: where nothing is learnt from them, prompts of all kinds may stand
+/// together.
+pub(crate) fn read_mixed(
+    path: &Path,
+    limit: Option<usize>,
+    reading: &Reading,
+) -> anyhow::Result<Vec<Record>> {
+    Ok(read_with(path, limit, reading, false)?.1)
+}
+
+fn read_with(
+    path: &Path,
+    limit: Option<usize>,
+    reading: &Reading,
+    one_shape: bool,
 ) -> anyhow::Result<(Shape, Vec<Record>)> {
     let name = path.display();
     let limit = limit.unwrap_or(usize::MAX);
@@ -115,13 +134,13 @@ pub(crate) fn read(
     let mut records = Vec::with_capacity(objects.len());
     for (at, object) in &objects {
         let record = Shape::of(object).and_then(|found| {
-            if found != shape {
+            if one_shape && found != shape {
                 return Err(format!(
                     "mixed schemas: expected {shape:?} as in {unit} {}, found {found:?}",
                     objects[0].0
                 ));
             }
-            Ok(Record { at: *at, ..reading.record(shape, object)? })
+            Ok(Record { at: *at, ..reading.record(found, object)? })
         });
         match record {
             Ok(record) => records.push(record),
@@ -383,6 +402,9 @@ mod tests {
         check(b" \n\n", "no prompts");
         check(b"{\"prompt\": \"a\"}\n{\"question\": \"b\"}", "line 2: mixed schemas");
         assert!(super::read(&folder.path().join("missing"), None, &Reading::default()).is_err());
+        fs::write(&path, b"{\"prompt\": \"a\"}\n{\"question\": \"b\"}").unwrap();
+        let mixed = read_mixed(&path, None, &Reading::default()).unwrap();
+        assert_eq!((&mixed[0].prompt, &mixed[1].prompt), (&Prompt::Raw("a".into()), &user("b")));
     }
 
     #[test]

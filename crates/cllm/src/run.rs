@@ -1,6 +1,6 @@
 //! One answer, with a clock beside it: what every command that decodes goes through.
 //!
-//! The decode crate reads no clock. Here its observer gets one, so that each forward
+//! The decode crate has no clock but the model's. Here its observer gets one, so that each forward
 //! carries the time at which it was done. Every forward is recorded: beside a forward
 //! that costs nothing, and a trace, a colouring and a table are then read from one record.
 

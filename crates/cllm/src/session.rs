@@ -14,9 +14,9 @@ use crate::decoder::{DecoderSpec, DraftArgs, Making};
 use crate::exit::bad_input;
 use crate::interrupt::Interruptible;
 use crate::machine::Machine;
-use crate::probed::{Probabilities, Probed};
 use crate::progress::Meter;
 use crate::prompt::Prompt;
+use crate::replay::Probabilities;
 use crate::run::{Run, run_watched};
 use crate::source::{self, SourceError, SourceOptions};
 
@@ -40,7 +40,7 @@ pub(crate) struct Reply {
 pub(crate) struct Onlooker<'a> {
     /// Is told each forward, after its tokens.
     pub(crate) on_forward: &'a mut dyn FnMut(&Iteration<'_>, &Tokenizer),
-    /// Whether to note probabilities, which makes forwards slower.
+    /// Whether to find out probabilities, when the answer has ended.
     pub(crate) probabilities: bool,
 }
 
@@ -176,22 +176,17 @@ impl Session {
         };
         let (decoder, tools) = (settings.decoder, &self.making);
         let mut watch = |it: &Iteration<'_>| (onlooker.on_forward)(it, tokenizer);
-        let mut probabilities = Probabilities::default();
-        let run = if onlooker.probabilities {
-            let mut lm = Probed::new(lm);
-            let run =
-                run_watched(&mut lm, sequence, decoder, tools, request, &mut on_token, &mut watch)?;
-            probabilities = lm.into_probabilities();
-            run
-        } else {
-            run_watched(lm, sequence, decoder, tools, request, &mut on_token, &mut watch)?
-        };
+        let run = run_watched(lm, sequence, decoder, tools, request, &mut on_token, &mut watch)?;
         let interrupted = interruptible.stopped();
         shown?;
         let rest = text.finish();
         if !rest.is_empty() {
             show(rest)?;
         }
+        let probabilities = match onlooker.probabilities && !interrupted {
+            true => Probabilities::replay(lm, request, &run)?,
+            false => Probabilities::default(),
+        };
         Ok(Reply { run, text: text.into_text(), interrupted, probabilities })
     }
 

@@ -10,7 +10,7 @@
 //! at which the forward was done. Line by line the `draft` is the state that went in and
 //! `output` the state that came out, so the file is the trajectory of the decode; the
 //! tokens of the answer are the first `settled` of every `output`, joined. A forward has
-//! `probabilities`, those of `output`, if they were asked for ([`crate::probed`]). The file
+//! `probabilities`, those of `output`, if they were asked for ([`crate::replay`]). The file
 //! is written beside its place and then renamed: a reader never sees half a trace.
 //!
 //! Version 2 added `texts`, `probabilities` and several answers; [`read`] takes both.
@@ -28,7 +28,7 @@ use cllm_model::Tokenizer;
 use serde::Serialize;
 
 use crate::figures::Figures;
-use crate::probed::Probabilities;
+use crate::replay::Probabilities;
 use crate::run::Run;
 
 /// What a trace calls itself.
@@ -164,7 +164,7 @@ fn lines<'a>(
     };
     let forwards = run.forwards.iter().enumerate();
     let forwards =
-        forwards.map(|(i, (forward, at))| forward_line(forward, *at, probabilities.of(i, forward)));
+        forwards.map(|(i, (forward, at))| forward_line(forward, *at, probabilities.of(i)));
     std::iter::once(header).chain(forwards).chain(std::iter::once(answer))
 }
 
@@ -218,12 +218,10 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::probed::Probed;
 
     #[test]
     fn a_trace_tells_the_whole_decode() {
-        let mut fake = Fake::new(Kind::Copy(3), 16, 64);
-        let mut lm = Probed::new(&mut fake);
+        let mut lm = Fake::new(Kind::Copy(3), 16, 64);
         let request = Request {
             prompt: vec![1, 2, 3],
             max_new_tokens: 20,
@@ -246,7 +244,7 @@ mod tests {
         let path = folder.path().join("trace.jsonl");
         let stop = ["\n\n".to_owned()];
         let asked = Asked { model: "fake", decoder: "jacobi:4", seed: 0, stop: &stop };
-        let probabilities = lm.into_probabilities();
+        let probabilities = Probabilities::replay(&mut lm, &request, &run).unwrap();
         let mut file = TraceFile::create(&path).unwrap();
         let text = |token: Token| format!("<{token}>");
         for _ in 0..2 {

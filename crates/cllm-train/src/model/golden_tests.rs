@@ -45,7 +45,7 @@ fn cases() -> Vec<Case> {
         let name = facts["name"].as_str().unwrap().to_owned();
         cases.push(Case { name, facts, tensors });
     }
-    assert!(cases.len() >= 10, "{} cases in {}", cases.len(), folder.display());
+    assert!(cases.len() >= 11, "{} cases in {}", cases.len(), folder.display());
     cases
 }
 
@@ -60,6 +60,10 @@ impl Case {
 
     fn number(&self, key: &str) -> f64 {
         self.facts[key].as_f64().unwrap()
+    }
+
+    fn dropout(&self) -> f64 {
+        self.facts["dropout"].as_f64().unwrap_or(0.0)
     }
 
     /// The case as one forward.
@@ -125,7 +129,7 @@ impl Case {
             Some(targets) => Trainable::Lora(LoraConfig {
                 r: self.facts["r"].as_u64().unwrap() as usize,
                 alpha: self.number("alpha"),
-                dropout: 0.0,
+                dropout: self.dropout(),
                 target_modules: targets.iter().map(|t| t.as_str().unwrap().into()).collect(),
                 seed: 1,
             }),
@@ -181,7 +185,9 @@ fn check_on(case: &Case, place: &Place, gradient_checkpointing: bool) {
     let packed = case.packed();
     let evaluated = trainer.evaluate(&packed).unwrap();
     let losses = trainer.accumulate(&packed).unwrap();
-    assert!((losses.total() - evaluated.total()).abs() < 1e-4, "{name}: {losses:?} {evaluated:?}");
+    // An evaluation drops nothing.
+    let same = (losses.total() - evaluated.total()).abs() < 1e-4;
+    assert_eq!(same, case.dropout() == 0.0, "{name}: {losses:?} {evaluated:?}");
     for (found, key) in [(losses.tokens, "ar_loss"), (losses.rows, "consistency_loss")] {
         let expected = case.number(key);
         assert!(
@@ -269,7 +275,8 @@ fn optimizer_steps_are_pytorchs() {
 /// Two examples in one forward give the sum of what they give alone.
 #[test]
 fn packed_examples_do_not_see_each_other() {
-    for case in cases() {
+    // What is dropped depends on a row's place in the forward.
+    for case in cases().into_iter().filter(|case| case.dropout() == 0.0) {
         let one = case.packed();
         let mut two = one.clone();
         let shift = one.len();

@@ -74,7 +74,7 @@ pub(crate) struct AnalyzeArgs {
     #[arg(long, env = "CLLM_CHECK", requires = "data", value_parser = FalseyValueParser::new())]
     check: bool,
 
-    /// Have the probability of every token in the traces. Forwards take longer.
+    /// Have the probability of every token in the traces: forwards are run again afterwards.
     #[arg(long, env = "CLLM_PROBABILITIES", requires = "out")]
     #[arg(value_parser = FalseyValueParser::new())]
     probabilities: bool,

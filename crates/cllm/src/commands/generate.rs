@@ -66,7 +66,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long, env = "CLLM_TRACE", value_name = "FILE")]
     trace: Option<PathBuf>,
 
-    /// Have the probability of every token in the trace. Forwards take longer.
+    /// Have the probability of every token in the trace: forwards are run again afterwards.
     #[arg(long, env = "CLLM_PROBABILITIES", requires = "trace")]
     #[arg(value_parser = FalseyValueParser::new())]
     probabilities: bool,

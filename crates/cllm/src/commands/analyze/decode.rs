@@ -56,7 +56,7 @@ pub(super) fn answer(
     folder: &Path,
 ) -> anyhow::Result<(Vec<NamedFile>, anyhow::Result<()>)> {
     let limit = arguments.limit.map(NonZeroUsize::get);
-    let (_, records) = record::read(data, limit, &arguments.reading.reading()?)?;
+    let records = record::read_mixed(data, limit, &arguments.reading.reading()?)?;
     let mut variants = arguments.variant.clone();
     if variants.is_empty() {
         variants.push(Variant { name: "model".into(), adapter: None });

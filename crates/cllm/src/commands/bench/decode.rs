@@ -135,7 +135,7 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
     let (decoders, baseline) = with_baseline(arguments.decoders.0.clone());
     check_synthetic(arguments.synthetic_acceptance, &decoders)?;
     let limit = arguments.limit.map(NonZeroUsize::get);
-    let (_, records) = record::read(&arguments.prompts, limit, &arguments.reading.reading()?)?;
+    let records = record::read_mixed(&arguments.prompts, limit, &arguments.reading.reading()?)?;
     let mut session = Session::load(&arguments.model)?;
     let at = |line: usize| format!("{}: line {line}", arguments.prompts.display());
 

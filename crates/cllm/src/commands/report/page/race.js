@@ -61,8 +61,7 @@ function raceSection(traces) {
     const ar = lanes.find((lane) => lane.answer.decoder === "ar");
     const same = (lane) => ar && lane !== ar && lane.answer.tokens.join() === ar.answer.tokens.join();
     const against = lanes.filter(same).map((lane) => ` ${lane.name} has the tokens of ${ar.name}, at ${number(speed(lane) / speed(ar), 2)} times its speed.`);
-    const probed = lanes.some((lane) => lane.answer.forwards.some((forward) => forward.probabilities));
-    return `Done: ${places.join(", ")}.${against.join("")}${probed ? " Traces with probabilities are slower than the decoder is." : ""}`;
+    return `Done: ${places.join(", ")}.${against.join("")}`;
   }
 
   function show(ms) {
