@@ -70,7 +70,7 @@ impl Shape {
             () => {
                 let keys: Vec<_> = object.keys().take(8).map(|key| format!("`{key}`")).collect();
                 Err(format!(
-                    "expected `prompt`, `messages`, `question`, `instruction`, `turns`, \
+                    "expected one of `prompt`, `messages`, `question`, `instruction`, `turns`, \
                      `conversations` or `prompt_tokens`, found {}",
                     if keys.is_empty() { "no keys".into() } else { keys.join(", ") }
                 ))
