@@ -263,8 +263,8 @@ impl Driver {
             Err(LmError::NotFinite { .. }) => self.forward(lm, streams, 1)?,
             other => other?,
         }
-        let carried = || (0..streams.len()).filter(|&i| !streams[i].rows.is_empty());
-        let alone = (carried().count() == 1).then(|| carried().next()).flatten();
+        let mut carried = (0..streams.len()).filter(|&i| !streams[i].rows.is_empty());
+        let alone = carried.next().filter(|_| carried.next().is_none());
         for stream in streams.iter_mut().filter(|s| !s.rows.is_empty()) {
             stream.draw(&self.batch, &mut self.output);
         }

@@ -83,15 +83,14 @@ fn exp_single(x: f32) -> f32 {
 }
 
 /// Fills `kept` with the tokens that may be drawn, in no particular order. A token's score is
-/// `logit * inverse`; `largest` is the largest logit.
+/// `logit * inverse`.
 pub(super) fn apply(
     sampling: &Sampling,
     (logits, inverse): (&[f32], f64),
-    largest: f32,
+    largest_logit: f32,
     kept: &mut Vec<Score>,
 ) {
-    let largest_logit = largest;
-    let largest = f64::from(largest) * inverse;
+    let largest = f64::from(largest_logit) * inverse;
     let floor = if sampling.min_p > 0.0 {
         largest + libm::log(f64::from(sampling.min_p))
     } else {
