@@ -9,6 +9,8 @@ use cllm_decode::{
 
 /// What a forward costs, by its number and its rows.
 type Costs = fn(usize, usize) -> f64;
+/// The same, by its rows alone: what `auto` is told.
+type Told = fn(usize) -> f64;
 
 /// A row costs 4.5 % of a forward of one, as [`auto`] is told.
 fn as_told(rows: usize) -> f64 {
@@ -21,7 +23,7 @@ fn throttled(rows: usize) -> f64 {
 }
 
 /// `auto`, told so.
-fn auto(told: fn(usize) -> f64) -> impl Decoder {
+fn auto(told: Told) -> impl Decoder {
     let told = CostModel::new([(1, told(1)), (2, told(2))]).expect("sound");
     let jacobi = Jacobi::new(16, Draft::NGram, 3).expect("16 > 0");
     Auto::new(jacobi, 16, told).expect("16 > 0")
@@ -55,7 +57,7 @@ const TEXTS: [Kind; 4] = [
 /// most to gain on about as fast as if it had been told the truth.
 #[test]
 fn costs_that_were_told_wrongly_are_put_right() {
-    let machines: [(fn(usize) -> f64, Costs); 4] = [
+    let machines: [(Told, Costs); 4] = [
         (as_told, |_, rows| as_told(rows)),
         (|rows| 3.0 * as_told(rows), |_, rows| 3.0 * as_told(rows)),
         (throttled, |_, rows| throttled(rows)),
@@ -66,7 +68,7 @@ fn costs_that_were_told_wrongly_are_put_right() {
             let ar = time(kind, costs, 250, &mut jacobi(1));
             let right = time(kind, costs, 250, &mut auto(truth));
             // Told that rows are dear, it is slow to learn how cheap they are.
-            for (told, limit) in [(as_told as fn(usize) -> f64, 1.1), (throttled, 1.3)] {
+            for (told, limit) in [(as_told as Told, 1.1), (throttled, 1.3)] {
                 let time = time(kind, costs, 250, &mut auto(told));
                 let what = format!("{kind:?}, {} for 16 rows: {time}", truth(16) / truth(1));
                 assert!(time <= 1.03 * ar, "{what}, AR {ar}");

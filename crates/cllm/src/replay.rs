@@ -146,8 +146,7 @@ mod tests {
         ] {
             let mut fake = Fake::new(Kind::Copy(3), 16, 90);
             let (prompt, stop_tokens) = (vec![1, 2, 3, 1, 2], vec![9]);
-            let request =
-                Request { prompt, max_new_tokens: 40, stop_tokens, sampling, ..Request::default() };
+            let request = Request { prompt, max_new_tokens: 40, stop_tokens, sampling };
             let mut sequence = Sequence::new(fake.new_cache());
             let (spec, making) = (decoder.parse().unwrap(), Making::default());
             let on_token = &mut |_| ControlFlow::Continue(());

@@ -18,7 +18,7 @@ use crate::source::ModelRef;
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// Compare decoders on a file of prompts: speed, acceptance, exactness.
-    Decode(decode::DecodeBenchArgs),
+    Decode(Box<decode::DecodeBenchArgs>),
     /// Time one forward for several row counts.
     Forward(forward::ForwardBenchArgs),
     /// Compare the output of faster formats with that of f32.
@@ -64,7 +64,7 @@ impl FormatsArgs {
 /// Runs a measurement.
 pub(crate) fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
-        BenchCommand::Decode(arguments) => decode::run(arguments),
+        BenchCommand::Decode(arguments) => decode::run(*arguments),
         BenchCommand::Forward(arguments) => forward::run(arguments),
         BenchCommand::Accuracy(arguments) => accuracy::run(arguments),
     }
