@@ -16,7 +16,8 @@
 //!   [`draft_model`]: guesses of a smaller model. [`oracle`]: guesses of given quality.
 //! * [`auto`]: as many guesses as pay, by a [`cost`] model.
 //! * [`spec`]: decoders by name.
-//! * [`tree`]: verifying a tree of guesses. [`ngram`]: a pool of them.
+//! * [`tree`]: verifying a tree of guesses. [`ngram`]: a pool of them. [`history`]: earlier
+//!   answers.
 //! * [`draft`]: where the window's first guesses come from.
 //! * [`stream`]: the driver: several sequences, each with its decoder, one forward.
 //! * [`sequence`]: a KV cache with the tokens it holds, so that a chat re-uses its history.
@@ -66,6 +67,7 @@ pub mod draft;
 pub mod draft_model;
 pub mod fake;
 pub mod fixed_point;
+pub mod history;
 pub mod jacobi;
 pub mod jacobi_pool;
 pub mod lm;
@@ -90,6 +92,7 @@ pub use cost::CostModel;
 pub use decoder::{Decoder, Verdict};
 pub use draft::Draft;
 pub use draft_model::DraftModel;
+pub use history::History;
 pub use jacobi::Jacobi;
 pub use jacobi_pool::{JacobiPool, PoolOptions};
 pub use lm::{CausalLm, KvCache, LmError, Output, Token};

@@ -7,17 +7,31 @@
 //!
 //! A continuation that runs into the end of the text goes on with itself, as in
 //! a text with a period.
+//!
+//! With a [`History`] it also looks in earlier answers. The longer match is taken, of two as long
+//! the text's own.
 
 use crate::batch::Batch;
 use crate::decoder::{Decoder, Verdict};
+use crate::history::History;
 use crate::lm::{Output, Token};
 use crate::tree::Tree;
+
+/// Where a match was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Earlier in the text.
+    Text,
+    /// In an earlier answer.
+    History,
+}
 
 /// A decoder that guesses from the text alone.
 #[derive(Debug, Clone)]
 pub struct PromptLookup {
     ngram: usize,
     tokens: usize,
+    history: Option<History>,
     tree: Tree,
 }
 
@@ -25,12 +39,62 @@ impl PromptLookup {
     /// A decoder that looks for the last `ngram` tokens, or fewer down to one, and guesses
     /// `tokens` tokens. With 0 of either it is autoregressive decoding.
     pub fn new(ngram: usize, tokens: usize) -> Self {
-        Self { ngram, tokens, tree: Tree::default() }
+        Self { ngram, tokens, history: None, tree: Tree::default() }
     }
 
-    /// How many of the last tokens of `text`, up to its `ngram`, stood together before.
-    pub fn matched(&self, text: &[Token]) -> usize {
-        find(text, self.ngram).map_or(0, |(length, _)| length)
+    /// Looks in earlier answers too, of which it remembers about `capacity` tokens; 0 for none.
+    #[must_use]
+    pub fn remember(mut self, capacity: usize) -> Self {
+        self.history = (capacity > 0).then(|| History::new(self.ngram, capacity));
+        self
+    }
+
+    /// How many of the last tokens of `text`, up to its `ngram`, stood together before: in the text,
+    /// and in earlier answers.
+    pub(crate) fn matched(&mut self, text: &[Token]) -> [(Place, usize); 2] {
+        let earlier = self.history.as_mut().and_then(|history| {
+            history.read(text);
+            history.find(text)
+        });
+        let here = find(text, self.ngram).map_or(0, |(length, _)| length);
+        [(Place::Text, here), (Place::History, earlier.map_or(0, |(length, _)| length))]
+    }
+
+    /// Proposes what followed the match of that place.
+    pub(crate) fn propose_from(
+        &mut self,
+        place: Place,
+        text: &[Token],
+        room: usize,
+        sequence: usize,
+        batch: &mut Batch,
+    ) {
+        self.tree.begin(text[text.len() - 1], room);
+        if self.tokens > 0 && room > 1 {
+            match place {
+                Place::Text => {
+                    if let Some((_, from)) = find(text, self.ngram) {
+                        let period = text.len() - from;
+                        let guesses = (0..self.tokens).map(|i| text[from + i % period]);
+                        self.tree.chain(Tree::ROOT, guesses);
+                    }
+                }
+                Place::History => {
+                    let found = self.history.as_ref().and_then(|history| history.find(text));
+                    if let Some((_, guesses)) = found {
+                        self.tree.chain(Tree::ROOT, guesses.iter().copied().take(self.tokens));
+                    }
+                }
+            }
+        }
+        self.tree.push(text.len(), sequence, batch);
+    }
+
+    /// Another decoder's forward settled these tokens.
+    pub(crate) fn settled(&mut self, tokens: &[Token]) {
+        if let Some(history) = &mut self.history {
+            history.settled(tokens);
+        }
     }
 }
 
@@ -53,23 +117,25 @@ fn find(text: &[Token], limit: usize) -> Option<(usize, usize)> {
 }
 
 impl Decoder for PromptLookup {
-    fn begin(&mut self) {}
+    fn begin(&mut self) {
+        if let Some(history) = &mut self.history {
+            history.begin();
+        }
+    }
+
+    fn resume(&mut self, _guesses: &[Token]) {}
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
-        self.tree.begin(text[text.len() - 1], room);
-        if self.tokens > 0
-            && room > 1
-            && let Some((_, from)) = find(text, self.ngram)
-        {
-            let period = text.len() - from;
-            let guesses = (0..self.tokens).map(|i| text[from + i % period]);
-            self.tree.chain(Tree::ROOT, guesses);
-        }
-        self.tree.push(text.len(), sequence, batch);
+        let [(_, here), (_, earlier)] = self.matched(text);
+        let place = if earlier > here { Place::History } else { Place::Text };
+        self.propose_from(place, text, room, sequence, batch);
     }
 
     fn absorb(&mut self, first_row: usize, _batch: &Batch, output: &Output) -> Verdict<'_> {
         self.tree.absorb(first_row, output);
+        if let Some(history) = &mut self.history {
+            history.settled(self.tree.settled());
+        }
         self.tree.verdict()
     }
 }

@@ -28,6 +28,9 @@ const MAX_LOOKAHEAD: usize = 64;
 /// The most tokens of a key: longer ones find nothing that shorter ones do not.
 const MAX_NGRAM: usize = 32;
 
+/// The most tokens of earlier answers: some hundred megabytes.
+const MAX_HISTORY: usize = 1 << 20;
+
 /// What is listed when a name is unknown.
 const NAMES: &str = "`ar`, `jacobi:N`, `jacobi-pool`, `lookahead`, `prompt-lookup`, \
                      `draft-model` or `auto`, as in jacobi:16";
@@ -49,22 +52,26 @@ pub enum DecoderSpec {
     JacobiPool(PoolOptions),
     /// `lookahead`, `lookahead:w=7,n=5,g=7`: see [`Lookahead`].
     Lookahead(LookaheadOptions),
-    /// `prompt-lookup`, `prompt-lookup:ngram=3,tokens=8`: see [`PromptLookup`].
+    /// `prompt-lookup`, `prompt-lookup:ngram=3,tokens=8,history=0`: see [`PromptLookup`].
     PromptLookup {
         /// The most tokens looked for.
         ngram: usize,
         /// Guesses.
         tokens: usize,
+        /// Tokens of earlier answers remembered, 0 to 2^20.
+        history: usize,
     },
     /// `draft-model`, `draft-model:4`: see [`DraftModel`](crate::DraftModel).
     DraftModel {
         /// Tokens drafted.
         tokens: usize,
     },
-    /// `auto`, `auto:16`, `auto:n=16,draft=context`: [`Auto`] around [`Jacobi`].
+    /// `auto`, `auto:16`, `auto:n=16,history=65536,draft=context`: [`Auto`] around [`Jacobi`].
     Auto {
         /// The most rows.
         n: usize,
+        /// Tokens of earlier answers remembered, 0 to 2^20.
+        history: usize,
         /// Where first guesses come from.
         draft: Draft,
     },
@@ -88,10 +95,14 @@ pub enum Built {
 const LOOKUP_NGRAM: usize = 3;
 /// Default of `tokens` of prompt lookup.
 const LOOKUP_TOKENS: usize = 8;
+/// Default of `history` of prompt lookup: it is the plain decoder of that name.
+const LOOKUP_HISTORY: usize = 0;
 /// Default of `tokens` of a draft model.
 const DRAFT_TOKENS: usize = 4;
 /// Default of `n` of auto.
 const AUTO_N: usize = 16;
+/// Default of `history` of auto: some seven megabytes.
+const AUTO_HISTORY: usize = 1 << 16;
 /// Default of `draft` of auto: it also finds what prompt lookup would.
 const AUTO_DRAFT: Draft = Draft::NGram;
 
@@ -107,9 +118,12 @@ impl DecoderSpec {
             Self::Jacobi { n, draft } => Box::new(Jacobi::new(n, draft, seed)?),
             Self::JacobiPool(options) => Box::new(JacobiPool::new(options, seed)?),
             Self::Lookahead(options) => Box::new(Lookahead::new(options, seed)?),
-            Self::PromptLookup { ngram, tokens } => Box::new(PromptLookup::new(ngram, tokens)),
-            Self::Auto { n, draft } => {
-                Box::new(Auto::new(Jacobi::new(n, draft, seed)?, n, costs.clone())?)
+            Self::PromptLookup { ngram, tokens, history } => {
+                Box::new(PromptLookup::new(ngram, tokens).remember(history))
+            }
+            Self::Auto { n, history, draft } => {
+                let jacobi = Jacobi::new(n, draft, seed)?;
+                Box::new(Auto::new(jacobi, n, costs.clone())?.remember(history))
             }
         };
         Ok(Built::Decoder(decoder))
@@ -234,7 +248,8 @@ impl FromStr for DecoderSpec {
                 let mut options = open("")?;
                 let ngram = options.number("ngram", key, LOOKUP_NGRAM)?;
                 let tokens = options.number("tokens", block, LOOKUP_TOKENS)?;
-                options.finish(Self::PromptLookup { ngram, tokens })
+                let history = options.number("history", (0, MAX_HISTORY), LOOKUP_HISTORY)?;
+                options.finish(Self::PromptLookup { ngram, tokens, history })
             }
             "draft-model" => {
                 let mut options = open("tokens")?;
@@ -244,8 +259,9 @@ impl FromStr for DecoderSpec {
             "auto" => {
                 let mut options = open("n")?;
                 let n = options.number("n", block, AUTO_N)?;
+                let history = options.number("history", (0, MAX_HISTORY), AUTO_HISTORY)?;
                 let draft = options.draft(AUTO_DRAFT)?;
-                options.finish(Self::Auto { n, draft })
+                options.finish(Self::Auto { n, history, draft })
             }
             _ => bad(format!("no decoder `{name}`; expected {NAMES}")),
         }
@@ -286,17 +302,19 @@ impl fmt::Display for DecoderSpec {
                 show("g", options.g, default.g);
                 "lookahead"
             }
-            Self::PromptLookup { ngram, tokens } => {
+            Self::PromptLookup { ngram, tokens, history } => {
                 show("ngram", ngram, LOOKUP_NGRAM);
                 show("tokens", tokens, LOOKUP_TOKENS);
+                show("history", history, LOOKUP_HISTORY);
                 "prompt-lookup"
             }
             Self::DraftModel { tokens } => {
                 show("", tokens, DRAFT_TOKENS);
                 "draft-model"
             }
-            Self::Auto { n, draft } => {
+            Self::Auto { n, history, draft } => {
                 show("", n, AUTO_N);
+                show("history", history, AUTO_HISTORY);
                 drafts = Some((draft, AUTO_DRAFT));
                 "auto"
             }
@@ -377,17 +395,21 @@ mod tests {
         check("lookahead:w=7,n=5,g=7", small, "lookahead");
         let large = DecoderSpec::Lookahead(LookaheadOptions { w: 15, n: 5, g: 15 });
         check("lookahead:w=15,g=15", large, "lookahead:w=15,g=15");
-        let lookup = |ngram, tokens| DecoderSpec::PromptLookup { ngram, tokens };
-        check("prompt-lookup", lookup(3, 8), "prompt-lookup");
-        check("prompt-lookup:ngram=2,tokens=10", lookup(2, 10), "prompt-lookup:ngram=2,tokens=10");
-        check("draft-model:tokens=6", DecoderSpec::DraftModel { tokens: 6 }, "draft-model:6");
-        check("auto", DecoderSpec::Auto { n: 16, draft: Draft::NGram }, "auto");
-        check("auto:n=32", DecoderSpec::Auto { n: 32, draft: Draft::NGram }, "auto:32");
+        let lookup =
+            |ngram, tokens, history| DecoderSpec::PromptLookup { ngram, tokens, history };
+        check("prompt-lookup", lookup(3, 8, 0), "prompt-lookup");
         check(
-            "auto:draft=context",
-            DecoderSpec::Auto { n: 16, draft: Draft::Context },
-            "auto:draft=context",
+            "prompt-lookup:ngram=2,tokens=10",
+            lookup(2, 10, 0),
+            "prompt-lookup:ngram=2,tokens=10",
         );
+        check("prompt-lookup:history=9", lookup(3, 8, 9), "prompt-lookup:history=9");
+        check("draft-model:tokens=6", DecoderSpec::DraftModel { tokens: 6 }, "draft-model:6");
+        let auto = |n, history, draft| DecoderSpec::Auto { n, history, draft };
+        check("auto", auto(16, 1 << 16, Draft::NGram), "auto");
+        check("auto:n=32", auto(32, 1 << 16, Draft::NGram), "auto:32");
+        check("auto:history=0", auto(16, 0, Draft::NGram), "auto:history=0");
+        check("auto:draft=context", auto(16, 1 << 16, Draft::Context), "auto:draft=context");
     }
 
     #[test]
@@ -413,6 +435,7 @@ mod tests {
         check("lookahead:n=1", "expected 2 to 64");
         check("draft-model:4,n=3", "no option `n`; draft-model has `tokens`");
         check("auto:n=", "expected 1 to 1024");
+        check("auto:history=2000000", "expected 0 to 1048576");
     }
 
     #[test]

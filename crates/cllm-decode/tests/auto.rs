@@ -209,3 +209,42 @@ fn short_answers_learn_from_each_other() {
     let (after, _) = time(&mut hostile.clone(), &request(150), &mut auto, &costs);
     assert!(after <= 1.03 * 149.0 + 4.0 + 1e-6, "{after}");
 }
+
+/// What was answered before is answered again in a fraction of the time, also by other tokens
+/// before it; and without a memory it is not.
+#[test]
+fn earlier_answers_are_guesses() {
+    let costs = costs(0.045);
+    let in_turn = |history: usize| -> Vec<f64> {
+        let jacobi = Jacobi::new(16, Draft::NGram, 3).expect("16 > 0");
+        let mut auto = Auto::new(jacobi, 16, costs.clone()).expect("16 > 0").remember(history);
+        // The next token depends on the last five alone.
+        let mut fake = Fake::new(Kind::Markov { order: 5, seed: 1 }, 1_000, 5_000);
+        let asked = |first: Token| {
+            let mut request = request(200);
+            request.prompt[0] = first;
+            request
+        };
+        (0..5).map(|i| time(&mut fake, &asked(i), &mut auto, &costs).0).collect()
+    };
+    let (with, without) = (in_turn(1 << 16), in_turn(0));
+    assert!(with[0] <= 1.03 * 199.0 + 4.0 && with[4] < 0.2 * 199.0, "{with:?}");
+    assert!(without.iter().all(|&time| time >= 199.0), "{without:?}");
+}
+
+/// A memory full of answers that begin alike and go on otherwise.
+#[test]
+fn a_memory_that_misleads_costs_little() {
+    let costs = costs(0.045);
+    let jacobi = Jacobi::new(16, Draft::NGram, 3).expect("16 > 0");
+    let mut auto = Auto::new(jacobi, 16, costs.clone()).expect("16 > 0").remember(1 << 16);
+    // Few tokens, so that some three of any stood together before, and a next one that
+    // depends on five.
+    for seed in 0..12 {
+        let mut fake = Fake::new(Kind::Markov { order: 5, seed: 1 }, 12, 5_000);
+        let mut request = request(600);
+        request.prompt.iter_mut().for_each(|token| *token = (*token + seed) % 12);
+        let (time, _) = time(&mut fake, &request, &mut auto, &costs);
+        assert!(time <= 1.03 * 599.0 + 4.0 + 1e-6, "{seed}: {time}");
+    }
+}

@@ -141,13 +141,14 @@ enum Way {
     Named(DecoderSpec),
     /// Options that the names do not allow: prompt lookup with 0 of something, jacobi-pool
     /// without keys.
-    Lookup(usize, usize),
+    Lookup(usize, usize, usize),
     Pool(PoolOptions),
     /// Another decoder inside, and costs that fall and rise.
     Auto {
         inner: Box<Way>,
         n: usize,
         slope: f64,
+        history: usize,
     },
     /// A model of any kind, vocabulary, context and flaw.
     Model {
@@ -174,13 +175,16 @@ impl Way {
                 Built::Decoder(decoder) => decoder,
                 Built::Ar | Built::DraftModel { .. } => unreachable!("not drawn"),
             },
-            Self::Lookup(ngram, tokens) => Box::new(PromptLookup::new(ngram, tokens)),
+            Self::Lookup(ngram, tokens, history) => {
+                Box::new(PromptLookup::new(ngram, tokens).remember(history))
+            }
             Self::Pool(options) => {
                 Box::new(cllm_decode::JacobiPool::new(options, seed).expect("sound"))
             }
-            Self::Auto { inner, n, slope } => {
+            Self::Auto { inner, n, slope, history } => {
                 let costs = CostModel::new([(1, 1.0), (9, 1.0 + slope)]).expect("sound");
-                Box::new(Auto::new(inner.build(case, seed), n, costs).expect("sound"))
+                let auto = Auto::new(inner.build(case, seed), n, costs).expect("sound");
+                Box::new(auto.remember(history))
             }
             Self::Model { fake, tokens, sampling } => {
                 let sampling = match sampling {
@@ -210,12 +214,12 @@ fn ways() -> impl Strategy<Value = Way> {
     let lookahead = (1..9usize, 2..7usize, 0..9usize)
         .prop_map(move |(w, n, g)| named(DecoderSpec::Lookahead(LookaheadOptions { w, n, g })))
         .boxed();
-    let lookup = (0..5usize, 0..12usize).prop_map(|(ngram, tokens)| Way::Lookup(ngram, tokens));
+    let history = || prop_oneof![Just(0usize), 1..400usize, Just(usize::MAX)];
+    let lookup = (0..5usize, 0..12usize, history())
+        .prop_map(|(ngram, tokens, history)| Way::Lookup(ngram, tokens, history));
     let inner = prop_oneof![jacobi.clone(), pool.clone(), lookahead.clone(), lookup.clone()];
-    let auto = (inner, 1..20usize, 0.0..1.0f64).prop_map(|(inner, n, slope)| Way::Auto {
-        inner: Box::new(inner),
-        n,
-        slope,
+    let auto = (inner, 1..20usize, 0.0..1.0f64, history()).prop_map(|(inner, n, slope, history)| {
+        Way::Auto { inner: Box::new(inner), n, slope, history }
     });
     let model = (1..40u32)
         .prop_flat_map(|vocab| {
@@ -546,9 +550,9 @@ proptest! {
         for way in [
             Way::Named(DecoderSpec::Jacobi { n: 1, draft }),
             Way::Pool(one),
-            Way::Lookup(0, 8),
-            Way::Lookup(3, 0),
-            Way::Auto { inner: Box::new(way.clone()), n: 1, slope: 0.1 },
+            Way::Lookup(0, 8, 100),
+            Way::Lookup(3, 0, 100),
+            Way::Auto { inner: Box::new(way.clone()), n: 1, slope: 0.1, history: 100 },
             Way::Model { fake: model, tokens: 0, sampling: None },
             Way::Oracle { right: true, n: 1, p: 1.0 },
         ] {

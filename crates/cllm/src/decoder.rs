@@ -62,6 +62,11 @@ impl Making {
         self.made.borrow_mut().insert(spec, decoder);
     }
 
+    /// Forgets what decoders have learned: prompts that were answered are asked again.
+    pub(crate) fn forget(&self) {
+        self.made.borrow_mut().clear();
+    }
+
     /// What `decoders` need to run on `model`.
     pub(crate) fn of(
         decoders: &[DecoderSpec],

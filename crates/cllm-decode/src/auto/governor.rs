@@ -3,8 +3,9 @@
 use super::ages::Ages;
 use super::backoff::Backoff;
 use super::live::Live;
-use super::lookup::Lookups;
+use super::lookup::{Lookups, Match};
 use crate::cost::CostModel;
+use crate::prompt_lookup::Place;
 
 /// First guess of c_1, before anything is known: four or five rows at 4.5 % each.
 const PRIOR: f64 = 0.5;
@@ -28,8 +29,8 @@ const KEPT: f64 = 6.0;
 pub(super) enum Source {
     /// The decoder that is wrapped.
     Inner,
-    /// Prompt lookup, with a match of this class.
-    Lookup(usize),
+    /// Prompt lookup, with this match.
+    Lookup(Match),
 }
 
 /// What has been seen, and what follows from it.
@@ -92,24 +93,26 @@ impl Governor {
         (1..=rows.min(most)).rev().find(cheap).unwrap_or(1)
     }
 
-    /// Who proposes the next forward, and with how much room. The last `matched` tokens stood
-    /// together before.
-    pub(super) fn choose(&self, room: usize, matched: usize) -> (Source, usize) {
+    /// Who proposes the next forward, and with how much room. So many of the last tokens stood
+    /// together before as `matched` says.
+    pub(super) fn choose(&self, room: usize, matched: [(Place, usize); 2]) -> (Source, usize) {
         if self.costs.wants_reference() {
             return (Source::Inner, 1);
         }
         let most = self.n.min(room);
         let inner = self.inner.best(most, &self.costs);
-        let class = Lookups::class(matched);
+        let matches = matched.map(Match::new);
+        let matches = || matches.into_iter().flatten();
         // A probe is wide and not interrupted.
         let probing = self.probe > 0 || (self.pause.due() && inner.rows < self.probe_rows(most));
-        if let Some(class) = class
+        let plans = matches().map(|found| (found, self.lookups.best(found, most, &self.costs)));
+        let best = plans.reduce(|a, b| if b.1.rate > a.1.rate { b } else { a });
+        if let Some((found, lookup)) = best
             && !probing
         {
-            let lookup = self.lookups.best(class, most, &self.costs);
             let rows = self.afforded(lookup.rows);
             if rows > 1 && lookup.rate > inner.rate {
-                return (Source::Lookup(class), rows);
+                return (Source::Lookup(found), rows);
             }
         }
         let wanted = if probing { inner.rows.max(self.probe_rows(most)) } else { inner.rows };
@@ -118,12 +121,11 @@ impl Governor {
             return (Source::Inner, rows);
         }
         // Nothing pays. A match that has not been tried for long is tried.
-        if let Some((class, wanted)) =
-            class.and_then(|class| Some((class, self.lookups.due(class)?)))
-        {
+        let due = matches().find_map(|found| Some((found, self.lookups.due(found)?)));
+        if let Some((found, wanted)) = due {
             let rows = self.afforded(wanted.min(most));
             if rows > 1 {
-                return (Source::Lookup(class), rows);
+                return (Source::Lookup(found), rows);
             }
         }
         (Source::Inner, 1)
@@ -142,8 +144,12 @@ impl Governor {
         self.lookups.pass();
         let (guesses, right) = (rows - 1, settled - 1);
         match source {
-            Source::Lookup(class) => {
-                self.lookups.learn(class, guesses, right);
+            Source::Lookup(found) => {
+                // A little that lookup gives says nothing of what a wide window would.
+                if rows < self.probe_rows(self.n) {
+                    self.pause.pass();
+                }
+                self.lookups.learn(found, guesses, right);
                 self.inner.replaced(guesses - right);
             }
             Source::Inner => {

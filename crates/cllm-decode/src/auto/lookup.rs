@@ -2,11 +2,12 @@
 //!
 //! One token that stood before says little about the next; eight in a row are most likely a
 //! passage that is being repeated. So each length of match has its own rates, and its own
-//! pause after failures.
+//! pause after failures; one in an earlier answer other ones than one in the text.
 
 use super::backoff::Backoff;
 use super::live::Live;
 use super::rates::{Acceptance, Plan};
+use crate::prompt_lookup::Place;
 
 /// The least match of each class, and the first idea of how often its first guess is right.
 const CLASSES: [(usize, f64); 5] = [(1, 0.2), (2, 0.35), (3, 0.5), (5, 0.65), (8, 0.8)];
@@ -16,6 +17,21 @@ pub(super) const KEY: usize = CLASSES[CLASSES.len() - 1].0;
 const TRY: (usize, usize) = (3, 2);
 /// Forwards between two such tries, at most.
 const PAUSE: usize = 512;
+
+/// A match: where, and which of the classes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Match {
+    pub(super) place: Place,
+    class: usize,
+}
+
+impl Match {
+    /// That of so many tokens; `None` of none.
+    pub(super) fn new((place, tokens): (Place, usize)) -> Option<Self> {
+        let class = CLASSES.iter().rposition(|&(least, _)| tokens >= least)?;
+        Some(Self { place, class })
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Class {
@@ -30,47 +46,62 @@ fn fresh() -> Backoff {
 /// The rates of prompt lookup.
 #[derive(Debug, Clone)]
 pub(super) struct Lookups {
-    classes: Vec<Class>,
+    text: Vec<Class>,
+    history: Vec<Class>,
 }
 
 impl Lookups {
     pub(super) fn new() -> Self {
         let new = |(_, prior)| Class { rates: Acceptance::new(prior), pause: fresh() };
-        Self { classes: CLASSES.into_iter().map(new).collect() }
+        let classes: Vec<Class> = CLASSES.into_iter().map(new).collect();
+        Self { text: classes.clone(), history: classes }
+    }
+
+    fn classes(&mut self) -> impl Iterator<Item = &mut Class> {
+        self.text.iter_mut().chain(&mut self.history)
+    }
+
+    fn at(&self, found: Match) -> &Class {
+        match found.place {
+            Place::Text => &self.text[found.class],
+            Place::History => &self.history[found.class],
+        }
+    }
+
+    fn at_mut(&mut self, found: Match) -> &mut Class {
+        match found.place {
+            Place::Text => &mut self.text[found.class],
+            Place::History => &mut self.history[found.class],
+        }
     }
 
     /// Starts another request.
     pub(super) fn doubt(&mut self, seen: f64) {
-        for class in &mut self.classes {
+        for class in self.classes() {
             class.rates.doubt(seen);
             class.pause = fresh();
         }
     }
 
-    /// The class of a match of so many tokens; `None` without a match.
-    pub(super) fn class(matched: usize) -> Option<usize> {
-        CLASSES.iter().rposition(|&(least, _)| matched >= least)
-    }
-
     /// What pays most, of up to `most` rows.
-    pub(super) fn best(&self, class: usize, most: usize, costs: &Live) -> Plan {
-        self.classes[class].rates.best(most, costs)
+    pub(super) fn best(&self, found: Match, most: usize, costs: &Live) -> Plan {
+        self.at(found).rates.best(most, costs)
     }
 
     /// The rows of a try, if it is time for one.
-    pub(super) fn due(&self, class: usize) -> Option<usize> {
+    pub(super) fn due(&self, found: Match) -> Option<usize> {
         let (rows, first) = TRY;
-        (class >= first && self.classes[class].pause.due()).then_some(rows)
+        (found.class >= first && self.at(found).pause.due()).then_some(rows)
     }
 
     /// A forward has passed.
     pub(super) fn pass(&mut self) {
-        self.classes.iter_mut().for_each(|class| class.pause.pass());
+        self.classes().for_each(|class| class.pause.pass());
     }
 
-    /// A forward had `guesses` guesses of this class, of which the first `right` were right.
-    pub(super) fn learn(&mut self, class: usize, guesses: usize, right: usize) {
-        let class = &mut self.classes[class];
+    /// A forward had `guesses` guesses from this match, of which the first `right` were right.
+    pub(super) fn learn(&mut self, found: Match, guesses: usize, right: usize) {
+        let class = self.at_mut(found);
         class.rates.learn(guesses, right);
         if right > 0 {
             class.pause = fresh();

@@ -3,8 +3,8 @@
 //!
 //! Rows are guesses, guesses are right at a rate that changes within an answer, and a row costs
 //! time. `Auto` wraps a decoder that pushes as many rows as it is given room for, has
-//! [prompt lookup](crate::prompt_lookup) beside it, and takes of the two the one, with the
-//! number n of rows, that maximises
+//! [prompt lookup](crate::prompt_lookup), in the text and in earlier answers, beside it, and takes
+//! of these the one, with the number n of rows, that maximises
 //!
 //! ```text
 //! expected tokens    1 + s_1 + s_2 + .. + s_{n-1}
@@ -35,6 +35,8 @@
 //!
 //! What one request has shown of the rates is where the next one begins: answers are often
 //! shorter than learning takes. It counts little against what that request shows itself.
+//!
+//! Nor does the text of an answer depend on what was answered before it, only how many forwards it takes.
 //!
 //! Deterministic with a model that has no clock: the same requests give the same choices. With one
 //! they are the machine's, and the tokens are still the same.
@@ -80,6 +82,13 @@ impl<D: Decoder> Auto<D> {
         let governor = Governor::new(n, costs);
         Ok(Self { inner, lookup, governor, source: Source::Inner, rows: 0 })
     }
+
+    /// Guesses from earlier answers too, of which it remembers about `capacity` tokens; 0 for none.
+    #[must_use]
+    pub fn remember(mut self, capacity: usize) -> Self {
+        self.lookup = self.lookup.remember(capacity);
+        self
+    }
 }
 
 impl<D: Decoder> Decoder for Auto<D> {
@@ -94,7 +103,9 @@ impl<D: Decoder> Decoder for Auto<D> {
         let (source, rows) = self.governor.choose(room, self.lookup.matched(text));
         match source {
             Source::Inner => self.inner.propose(text, rows, sequence, batch),
-            Source::Lookup(_) => self.lookup.propose(text, rows, sequence, batch),
+            Source::Lookup(found) => {
+                self.lookup.propose_from(found.place, text, rows, sequence, batch);
+            }
         }
         self.source = source;
         self.rows = batch.len() - first;
@@ -106,7 +117,11 @@ impl<D: Decoder> Decoder for Auto<D> {
 
     fn absorb(&mut self, first_row: usize, batch: &Batch, output: &Output) -> Verdict<'_> {
         let verdict = match self.source {
-            Source::Inner => self.inner.absorb(first_row, batch, output),
+            Source::Inner => {
+                let verdict = self.inner.absorb(first_row, batch, output);
+                self.lookup.settled(verdict.settled);
+                verdict
+            }
             Source::Lookup(_) => {
                 let verdict = self.lookup.absorb(first_row, batch, output);
                 self.inner.resume(&verdict.output[verdict.settled.len()..]);

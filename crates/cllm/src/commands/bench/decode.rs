@@ -157,6 +157,10 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
     let all = jobs.len() * arguments.repeat.get();
     let mut runs = Vec::with_capacity(all);
     for (turn, job) in jobs.iter().cycle().take(all).enumerate() {
+        if turn % jobs.len() == 0 {
+            // Its own answer is no guess at an answer.
+            tools.forget();
+        }
         let round = match arguments.synthetic_acceptance {
             None => contest::compete(lm, &decoders, tools, &job.request, turn),
             Some(p) => contest::pretend(lm, &decoders, (p, arguments.seed), tools, &job.request),
