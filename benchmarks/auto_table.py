@@ -4,10 +4,11 @@
 
 FOLDER is as for `decode_table.py`: the same tasks, prompts and models, but cllm alone. For every
 task and model one run answers each prompt with AR, with `auto`, with Jacobi windows of several
-widths and with prompt lookup; `best fixed` is the fastest of those other than `auto`. The base
+widths and with prompt lookup; `best fixed` is the fastest of those other than `auto`. `auto`
+looks in the answers to the prompts before, too; `alone` is without. The base
 model has two lines more: at temperature 1.5, text that hardly repeats, but guesses are drawn
 with the noise of their position, as the text is; and with a repetition penalty, under which
-text cannot repeat itself: hostile to all guessing. Then the rows that `auto` gave a forward,
+text cannot repeat itself, and no end before the limit: hostile to all guessing. Then the rows that `auto` gave a forward,
 by position in the answer.
 
 The tables go to standard output, and with `--record` to `benchmarks/record/DATE/auto.md`.
@@ -22,12 +23,15 @@ import tempfile
 
 from decode_table import HERE, ROOT, TASKS, files, run, task_prompts, write_prompts
 
+AUTO = ["auto", "auto:history=0"]
 FIXED = ["jacobi:2", "jacobi:4", "jacobi:8", "jacobi:12", "jacobi:16", "prompt-lookup"]
 # What is said of a line, and the flags that make it so.
 GREEDY = ("greedy", [])
+# The tokens that end an answer of the default model.
+ENDLESS = [flag for token in (0, 2) for flag in ("--logit-bias", f"{token}=-100")]
 SETTINGS = {
     "base": [GREEDY, ("temperature 1.5", ["--temperature", 1.5]),
-             ("repetition penalty 1.5", ["--repetition-penalty", 1.5])],
+             ("repetition penalty 1.5", ["--repetition-penalty", 1.5, *ENDLESS])],
     "teacher": [GREEDY],
     "cllm": [GREEDY],
 }
@@ -37,7 +41,7 @@ def speeds(options, task, model, path, flags):
     """Results by decoder, and the machine."""
     out = run([
         options.cllm, "bench", "decode", "--prompts", path, "--model", model,
-        "--decoders", ",".join(["ar", "auto", *FIXED]), *flags,
+        "--decoders", ",".join(["ar", *AUTO, *FIXED]), *flags,
         "--max-new-tokens", TASKS[task]["tokens"], "--threads", options.threads, "--json",
     ])
     report = json.loads(out.splitlines()[-1])
@@ -45,12 +49,13 @@ def speeds(options, task, model, path, flags):
 
 
 def line(task, kind, setting, results):
-    fixed = {name: r["speedup"] for name, r in results.items() if name != "auto"}
+    fixed = {name: r["speedup"] for name, r in results.items() if name not in AUTO}
     best = max(fixed, key=fixed.get)
-    auto = results["auto"]
+    auto, alone = (results[name] for name in AUTO)
     exact = min(r["exact"] for r in results.values())
     return (f"| {task} | {kind} | {setting} | {results['ar']['tokens_per_second']:.0f} "
-            f"| {auto['speedup']:.2f} | {auto['mean_acceptance_length']:.2f} "
+            f"| {auto['speedup']:.2f} | {alone['speedup']:.2f} "
+            f"| {auto['mean_acceptance_length']:.2f} "
             f"| {auto['rows'] / auto['forwards']:.1f} | {best} {fixed[best]:.2f} "
             f"| {auto['speedup'] / fixed[best]:.2f} | {exact:.3f} |")
 
@@ -82,9 +87,9 @@ def main():
         if task not in TASKS or not (options.data / TASKS[task]["file"]).is_file():
             sys.exit(f"--tasks: no task `{task}` in {options.data}; expected {', '.join(TASKS)}")
 
-    table = ["| prompts | model | text | AR tokens/s | auto over AR | accepted | rows "
+    table = ["| prompts | model | text | AR tokens/s | auto over AR | alone | accepted | rows "
              "| best fixed, over AR | auto over it | exact |",
-             "|---|---|---|--:|--:|--:|--:|--:|--:|--:|"]
+             "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
     choices, machine = [], None
     for task, kind, model in files(options):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
