@@ -11,7 +11,7 @@ usage() { echo "usage: $0 gsm8k|spider DATA OUT" >&2; exit 2; }
 [ $# = 3 ] || usage
 here=$(dirname "$0")/$1 task=$1 data=$2 out=$3
 : "${CLLM:=cllm}"
-# shards: a quarter of GSM8K's questions; half of Spider's in the first of its two runs.
+# shards: a quarter of GSM8K's questions; half of Spider's in the first of its three runs.
 case $task in
   gsm8k) questions=test tables=() longest=256 shards=4 ;;
   spider) questions=dev tables=(--tables "$data/tables.json") longest=128 shards=2 ;;
@@ -40,13 +40,15 @@ case $task in
     ;;
   spider)
     consistency consistency trajectories teacher teacher first
-    # All questions; the parts that are there are not made again.
+    # The other half, then all questions; the parts that are there are not made again.
+    collect teacher "$out/other-trajectories" 2 1 --block 16
     mkdir -p "$out/all-trajectories"
-    for part in "$out"/trajectories/part-*; do
+    for part in "$out"/trajectories/part-* "$out"/other-trajectories/part-*; do
       [ -e "$out/all-trajectories/${part##*/}" ] || ln "$part" "$out/all-trajectories"
     done
     collect teacher "$out/all-trajectories" 1 0 --block 16
-    consistency second all-trajectories teacher first cllm
+    consistency second all-trajectories teacher first second
+    consistency third other-trajectories teacher second cllm
     ;;
 esac
 for model in teacher cllm; do

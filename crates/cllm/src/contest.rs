@@ -171,6 +171,27 @@ mod tests {
     }
 
     #[test]
+    fn what_was_answered_is_no_guess_once_it_is_forgotten() {
+        // The next token depends on the last five, so the text does not repeat itself.
+        let mut lm = Fake::new(Kind::Markov { order: 5, seed: 1 }, 1_000, 256);
+        let decoders: Vec<DecoderSpec> =
+            ["ar", "auto", "auto:history=0"].map(|d| d.parse().unwrap()).into();
+        let request =
+            Request { prompt: vec![1, 2, 3, 4, 5], max_new_tokens: 100, ..Request::default() };
+        let making = Making::default();
+        let mut forwards = |making: &Making| {
+            let round = compete(&mut lm, &decoders, making, &request, 0).unwrap();
+            assert!(round.iter().all(|run| run.answer.tokens == round[0].answer.tokens));
+            [1, 2].map(|d: usize| round[d].answer.stats.decode_forwards)
+        };
+        let [first, again] = [forwards(&making), forwards(&making)];
+        assert!(first[0] > 90 && again[0] < 30, "{first:?} {again:?}");
+        assert!(first[1] > 90 && again[1] > 90, "{first:?} {again:?}");
+        making.forget();
+        assert_eq!(forwards(&making), first);
+    }
+
+    #[test]
     fn a_wrong_answer_lowers_exact() {
         let decoders: Vec<DecoderSpec> = ["ar", "jacobi:4"].map(|d| d.parse().unwrap()).into();
         let mut wrong = run_of(20, 5, 0.5, 1.0);

@@ -107,6 +107,17 @@ pub(crate) fn read_mixed(
     Ok(read_with(path, limit, reading, false)?.1)
 }
 
+/// What a file of records consists of.
+fn unit(path: &Path) -> &'static str {
+    let parquet = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet"));
+    if parquet { "record" } else { "line" }
+}
+
+/// Where [`Record::at`] is, for a message.
+pub(crate) fn place(path: &Path, at: usize) -> String {
+    format!("{}: {} {at}", path.display(), unit(path))
+}
+
 fn read_with(
     path: &Path,
     limit: Option<usize>,
@@ -115,10 +126,9 @@ fn read_with(
 ) -> anyhow::Result<(Shape, Vec<Record>)> {
     let name = path.display();
     let limit = limit.unwrap_or(usize::MAX);
-    let (unit, objects) = if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("parquet")) {
-        ("record", parquet_objects(path, limit))
-    } else {
-        ("line", json_lines(path, limit))
+    let (unit, objects) = match unit(path) {
+        unit @ "record" => (unit, parquet_objects(path, limit)),
+        unit => (unit, json_lines(path, limit)),
     };
     let objects = match objects {
         Ok(objects) => objects,
@@ -388,6 +398,8 @@ mod tests {
             fs::write(&path, content).unwrap();
             super::read(&path, limit, &Reading::default()).map_err(|error| error.to_string())
         };
+        assert_eq!(place(Path::new("a/b.jsonl"), 3), "a/b.jsonl: line 3");
+        assert_eq!(place(Path::new("b.Parquet"), 3), "b.Parquet: record 3");
         let good = b"{\"prompt\": \"a\"}\n\n{\"prompt\": \"b\"}\r\nbad\n";
         let lines: Vec<_> = read(good, Some(2)).unwrap().1.iter().map(|record| record.at).collect();
         assert_eq!(lines, [1, 3], "the limit counts prompts, not lines");

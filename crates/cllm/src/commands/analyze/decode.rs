@@ -92,7 +92,7 @@ fn of_variant(
 ) -> anyhow::Result<Made> {
     let mut session = Session::load(model)?;
     session.prepare(&[arguments.decoder], arguments.seed, model, &DraftArgs::default())?;
-    let at = |line: usize| format!("{}: line {line}", data.display());
+    let at = |at: usize| record::place(data, at);
     let mut requests = Vec::with_capacity(records.len());
     for Record { at: line, prompt, .. } in records {
         let request = session.request(prompt, Some(arguments.max_new_tokens));

@@ -137,7 +137,7 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
     let limit = arguments.limit.map(NonZeroUsize::get);
     let records = record::read_mixed(&arguments.prompts, limit, &arguments.reading.reading()?)?;
     let mut session = Session::load(&arguments.model)?;
-    let at = |line: usize| format!("{}: line {line}", arguments.prompts.display());
+    let at = |at: usize| record::place(&arguments.prompts, at);
 
     // Everything that can be wrong with a prompt shows before anything is measured.
     let mut jobs = Vec::with_capacity(records.len());
