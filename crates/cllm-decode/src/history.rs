@@ -158,7 +158,11 @@ mod tests {
             answer(&mut history, &[92], &[8, 8], step);
             assert_eq!(history.find(&[2]), Some((1, &[6, 7][..])), "the latest");
             assert_eq!(history.find(&[1, 2]), Some((2, &[3, 4][..])), "the longest");
-            assert_eq!(history.find(&[90, 91, 1]), Some((3, &[2, 3, 4][..])), "with the prompt's end");
+            assert_eq!(
+                history.find(&[90, 91, 1]),
+                Some((3, &[2, 3, 4][..])),
+                "with the prompt's end"
+            );
             assert_eq!(history.find(&[91]), Some((1, &[5, 2, 6, 7][..])));
             assert_eq!(history.find(&[90]), None, "prompts are not answers");
             assert_eq!(history.find(&[7]), None, "nothing followed");

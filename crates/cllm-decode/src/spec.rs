@@ -395,8 +395,7 @@ mod tests {
         check("lookahead:w=7,n=5,g=7", small, "lookahead");
         let large = DecoderSpec::Lookahead(LookaheadOptions { w: 15, n: 5, g: 15 });
         check("lookahead:w=15,g=15", large, "lookahead:w=15,g=15");
-        let lookup =
-            |ngram, tokens, history| DecoderSpec::PromptLookup { ngram, tokens, history };
+        let lookup = |ngram, tokens, history| DecoderSpec::PromptLookup { ngram, tokens, history };
         check("prompt-lookup", lookup(3, 8, 0), "prompt-lookup");
         check(
             "prompt-lookup:ngram=2,tokens=10",

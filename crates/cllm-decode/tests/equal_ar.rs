@@ -218,9 +218,10 @@ fn ways() -> impl Strategy<Value = Way> {
     let lookup = (0..5usize, 0..12usize, history())
         .prop_map(|(ngram, tokens, history)| Way::Lookup(ngram, tokens, history));
     let inner = prop_oneof![jacobi.clone(), pool.clone(), lookahead.clone(), lookup.clone()];
-    let auto = (inner, 1..20usize, 0.0..1.0f64, history()).prop_map(|(inner, n, slope, history)| {
-        Way::Auto { inner: Box::new(inner), n, slope, history }
-    });
+    let auto =
+        (inner, 1..20usize, 0.0..1.0f64, history()).prop_map(|(inner, n, slope, history)| {
+            Way::Auto { inner: Box::new(inner), n, slope, history }
+        });
     let model = (1..40u32)
         .prop_flat_map(|vocab| {
             let nan_at = prop::option::weighted(0.2, 0..90usize);
