@@ -46,38 +46,24 @@ fn fresh() -> Backoff {
 /// The rates of prompt lookup.
 #[derive(Debug, Clone)]
 pub(super) struct Lookups {
-    text: Vec<Class>,
-    history: Vec<Class>,
+    /// By place, then by length.
+    classes: [Vec<Class>; 2],
 }
 
 impl Lookups {
     pub(super) fn new() -> Self {
         let new = |(_, prior)| Class { rates: Acceptance::new(prior), pause: fresh() };
         let classes: Vec<Class> = CLASSES.into_iter().map(new).collect();
-        Self { text: classes.clone(), history: classes }
-    }
-
-    fn classes(&mut self) -> impl Iterator<Item = &mut Class> {
-        self.text.iter_mut().chain(&mut self.history)
+        Self { classes: [classes.clone(), classes] }
     }
 
     fn at(&self, found: Match) -> &Class {
-        match found.place {
-            Place::Text => &self.text[found.class],
-            Place::History => &self.history[found.class],
-        }
-    }
-
-    fn at_mut(&mut self, found: Match) -> &mut Class {
-        match found.place {
-            Place::Text => &mut self.text[found.class],
-            Place::History => &mut self.history[found.class],
-        }
+        &self.classes[found.place as usize][found.class]
     }
 
     /// Starts another request.
     pub(super) fn doubt(&mut self, seen: f64) {
-        for class in self.classes() {
+        for class in self.classes.iter_mut().flatten() {
             class.rates.doubt(seen);
             class.pause = fresh();
         }
@@ -96,12 +82,12 @@ impl Lookups {
 
     /// A forward has passed.
     pub(super) fn pass(&mut self) {
-        self.classes().for_each(|class| class.pause.pass());
+        self.classes.iter_mut().flatten().for_each(|class| class.pause.pass());
     }
 
     /// A forward had `guesses` guesses from this match, of which the first `right` were right.
     pub(super) fn learn(&mut self, found: Match, guesses: usize, right: usize) {
-        let class = self.at_mut(found);
+        let class = &mut self.classes[found.place as usize][found.class];
         class.rates.learn(guesses, right);
         if right > 0 {
             class.pause = fresh();

@@ -36,7 +36,7 @@
 //! What one request has shown of the rates is where the next one begins: answers are often
 //! shorter than learning takes. It counts little against what that request shows itself.
 //!
-//! Nor does the text of an answer depend on what was answered before it, only how many forwards it takes.
+//! What was answered before changes how many forwards an answer takes, never its text.
 //!
 //! Deterministic with a model that has no clock: the same requests give the same choices. With one
 //! they are the machine's, and the tokens are still the same.
