@@ -63,6 +63,25 @@ fn merged_models_answer_as_adapted_ones() {
 }
 
 #[test]
+fn a_mean_of_adapters_is_an_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("mean");
+    let out = out.to_str().unwrap();
+    let two = ["merge", "--format", "peft", "--adapter", ADAPTER, "--adapter", ADAPTER];
+    let merge = [&two[..], &["--type", "f32", "--out", out]].concat();
+    bad(&merge, "one for each of 2 adapters, found 0");
+    bad(&[&merge[..], &["--weights", "0.5,0.6"]].concat(), "expected a sum of 1, found 1.1");
+    let report = json(&[&merge[..], &["--weights", "0.25,0.75", "--json"]].concat());
+    assert_eq!(report["format"], "peft");
+    let answered = |adapter| answer(&["-m", BASE, "--adapter", adapter])["tokens"].clone();
+    assert_eq!(answered(out), answered(ADAPTER));
+    let merged = ["merge", "-m", BASE, "--adapter", ADAPTER, "--out", "target/never"];
+    bad(&[&merged[..], &["--weights", "1"]].concat(), "only with --format peft");
+    let eight = ["merge", "--format", "peft", "--adapter", ADAPTER, "--out", "target/never"];
+    bad(&[&eight[..], &["--type", "q8_0"]].concat(), "only a GGUF file can hold it");
+}
+
+#[test]
 fn inspect_shows_adapters() {
     let alone = json(&["inspect", ADAPTER, "--json"]);
     assert_eq!((&alone["r"], &alone["modules"]), (&4.into(), &14.into()));

@@ -8,6 +8,7 @@
 //!
 //! * `config`: `adapter_config.json`, and which modules it means.
 //! * `files`: reading and writing a folder.
+//! * `mean`: the weighted mean of several.
 //! * `merge`: adding adapters to matrices, in f32, before these are packed.
 //!
 //! [`Checkpoint::add_adapter`] makes a checkpoint give merged weights; everything that reads
@@ -19,6 +20,7 @@
 
 mod config;
 mod files;
+mod mean;
 mod merge;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,7 @@
 //! `cllm merge`: a model with its adapters merged in, as files that other programs load.
 //!
-//! Without an adapter it converts: GGUF to a Hugging Face folder and back.
+//! Without an adapter it converts: GGUF to a Hugging Face folder and back. With `--format peft` it
+//! writes the weighted mean of adapters as an adapter.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 use cllm_model::adapter::FloatType;
 use cllm_model::export::{self, GgufType, SHARD_BYTES};
-use cllm_model::{Adapter, Checkpoint};
+use cllm_model::{Adapter, Checkpoint, ModelError};
 use serde::Serialize;
 
 use crate::cli::JsonArgs;
@@ -21,7 +22,8 @@ use crate::table::bytes;
 
 const EXAMPLES: &str = "Examples:
   cllm merge --adapter adapters/gsm8k --out merged            a Hugging Face folder
-  cllm merge --adapter adapters/gsm8k --out merged.gguf --type q8_0";
+  cllm merge --adapter adapters/gsm8k --out merged.gguf --type q8_0
+  cllm merge --format peft --adapter cllm --adapter teacher --weights 0.9,0.1 --out mean";
 
 /// Write a model with its adapters merged in, for transformers or llama.cpp.
 #[derive(Debug, Args)]
@@ -38,6 +40,10 @@ pub(crate) struct MergeArgs {
     /// What to write: a folder, or a file that ends in .gguf. It must not exist.
     #[arg(short, long, env = "CLLM_OUT", value_name = "PATH")]
     out: PathBuf,
+
+    /// Of each adapter, with `--format peft`: its share of their mean. They add up to 1.
+    #[arg(long, env = "CLLM_WEIGHTS", value_name = "W,..", value_delimiter = ',')]
+    weights: Vec<f64>,
 
     /// Form of the output [default: gguf for a path that ends in .gguf, else hf].
     #[arg(long, env = "CLLM_FORMAT", value_enum, value_name = "FORMAT")]
@@ -66,6 +72,9 @@ enum Form {
     Hf,
     /// One GGUF file.
     Gguf,
+    /// An adapter in PEFT's files: the weighted mean of those given, which were trained one from the
+    /// other.
+    Peft,
 }
 
 /// The type of the matrices.
@@ -98,7 +107,7 @@ struct Report<'a> {
 
 /// Writes the files.
 pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
-    let MergeArgs { model, adapter: adapters, out, format, kind, json } = &arguments;
+    let MergeArgs { model, adapter: adapters, out, weights, format, kind, json } = &arguments;
     let named = if out.extension().is_some_and(|e| e == "gguf") { Form::Gguf } else { Form::Hf };
     let format = format.unwrap_or(named);
     if out.exists() {
@@ -110,22 +119,25 @@ pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
         Kind::Bf16 => Some(FloatType::Bf16),
         Kind::Q8 => None,
     };
-    if float.is_none() && format == Form::Hf {
-        bad_input!("--type q8_0: only a GGUF file can hold it; expected f32, f16 or bf16");
-    }
-    let resolved = source::resolve(model, &Meter::stderr(), &SourceOptions::from_env()?)?;
-    let failed = || format!("cannot merge into the model `{model}`");
-    let mut checkpoint = Checkpoint::open(&resolved.path).with_context(failed)?;
-    for adapter in adapters {
-        let adapter = Adapter::open(adapter).with_context(failed)?;
-        checkpoint.add_adapter(adapter).with_context(failed)?;
-    }
-    match (format, float) {
-        (Form::Hf, Some(kind)) => export::write_folder(&checkpoint, out, kind, SHARD_BYTES),
-        (_, Some(FloatType::F32)) => export::write_gguf(&checkpoint, out, GgufType::F32),
-        (_, Some(FloatType::F16)) => export::write_gguf(&checkpoint, out, GgufType::F16),
-        (_, Some(FloatType::Bf16)) => export::write_gguf(&checkpoint, out, GgufType::Bf16),
-        (_, None) => export::write_gguf(&checkpoint, out, GgufType::Q8_0),
+    match float {
+        Some(float) if format == Form::Peft => mean(adapters, weights)?.write(out, float),
+        None if format != Form::Gguf => {
+            bad_input!("--type q8_0: only a GGUF file can hold it; expected f32, f16 or bf16");
+        }
+        _ if !weights.is_empty() => {
+            bad_input!("--weights: only with --format peft; elsewhere adapters add up");
+        }
+        _ => {
+            let meter = Meter::stderr();
+            let resolved = source::resolve(model, &meter, &SourceOptions::from_env()?)?;
+            let failed = || format!("cannot merge into the model `{model}`");
+            let mut checkpoint = Checkpoint::open(&resolved.path).with_context(failed)?;
+            for adapter in adapters {
+                let adapter = Adapter::open(adapter).with_context(failed)?;
+                checkpoint.add_adapter(adapter).with_context(failed)?;
+            }
+            write(&checkpoint, out, format, float)
+        }
     }
     .with_context(|| format!("cannot write {}", out.display()))?;
 
@@ -139,6 +151,37 @@ pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
         console::note(format_args!("{} adapters merged, {}", adapters.len(), bytes(size)));
     }
     Ok(())
+}
+
+/// Writes a model; without a float type it is Q8_0.
+fn write(
+    checkpoint: &Checkpoint,
+    out: &Path,
+    format: Form,
+    float: Option<FloatType>,
+) -> Result<(), ModelError> {
+    match (format, float) {
+        (Form::Hf, Some(float)) => export::write_folder(checkpoint, out, float, SHARD_BYTES),
+        (_, Some(FloatType::F32)) => export::write_gguf(checkpoint, out, GgufType::F32),
+        (_, Some(FloatType::F16)) => export::write_gguf(checkpoint, out, GgufType::F16),
+        (_, Some(FloatType::Bf16)) => export::write_gguf(checkpoint, out, GgufType::Bf16),
+        (_, None) => export::write_gguf(checkpoint, out, GgufType::Q8_0),
+    }
+}
+
+/// The mean of adapters by these weights.
+fn mean(adapters: &[PathBuf], weights: &[f64]) -> anyhow::Result<Adapter> {
+    if adapters.is_empty() {
+        bad_input!("--format peft: expected --adapter");
+    }
+    let weights = if (weights.len(), adapters.len()) == (0, 1) { &[1.0] } else { weights };
+    if weights.len() != adapters.len() {
+        let (weights, adapters) = (weights.len(), adapters.len());
+        bad_input!("--weights: expected one for each of {adapters} adapters, found {weights}");
+    }
+    let open = |(&weight, dir): (_, &PathBuf)| Ok((weight, Adapter::open(dir)?));
+    let parts = weights.iter().zip(adapters).map(open).collect::<Result<Vec<_>, ModelError>>();
+    Ok(Adapter::mean(&parts?)?)
 }
 
 /// Bytes of a file, or of the files of a folder.
