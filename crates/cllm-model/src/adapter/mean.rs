@@ -24,7 +24,7 @@ impl Adapter {
             return Err(ModelError::Text("a mean of no adapters: expected at least one".into()));
         };
         let sum: f64 = parts.iter().map(|part| part.0).sum();
-        if !((sum - 1.0).abs() <= SLACK) {
+        if sum.is_nan() || (sum - 1.0).abs() > SLACK {
             let what = format!("weights of adapters: expected a sum of 1, found {sum}");
             return Err(ModelError::Text(what));
         }
