@@ -15,15 +15,13 @@ const SHARE: f64 = 0.03;
 const ALLOWANCE: f64 = 4.0;
 /// Forwards of one row that gains count for at most.
 const CREDIT: f64 = 16.0;
-/// Forwards of a probe at most: Jacobi guesses need a few iterations to become good. It ends
-/// before when it has settled so many tokens fewer than what was known would have.
-const PROBE: (usize, f64) = (24, 2.0);
+/// Forwards of a probe: Jacobi guesses need a few iterations to become good.
+const PROBE: usize = 4;
 /// Rows of a probe, at most, and what one of its forwards may cost, in forwards of one row.
 const PROBE_ROWS: (usize, f64) = (8, 1.35);
 /// Forwards until the first probe, and at most until any.
 const PAUSE: (usize, usize) = (16, 512);
-/// What is known of the rates from earlier requests, or before a probe, counts as at most so many
-/// observations.
+/// What is known of the rates from earlier requests counts as at most so many observations.
 const KEPT: f64 = 6.0;
 
 /// Who proposed the rows of a forward.
@@ -35,17 +33,6 @@ pub(super) enum Source {
     Lookup(Match),
 }
 
-/// Forwards that show what a wide window is worth.
-#[derive(Debug, Clone, Copy)]
-struct Probe {
-    /// Forwards left.
-    left: usize,
-    /// Tokens that what was known before would settle in the time of a forward of one row.
-    rate: f64,
-    /// Tokens settled less than that.
-    short: f64,
-}
-
 /// What has been seen, and what follows from it.
 #[derive(Debug, Clone)]
 pub(super) struct Governor {
@@ -54,8 +41,8 @@ pub(super) struct Governor {
     inner: Ages,
     lookups: Lookups,
     pause: Backoff,
-    /// The probe under way.
-    probe: Option<Probe>,
+    /// Forwards left of the probe under way.
+    probe: usize,
     /// Time over the autoregressive way, less gains up to the credit, in forwards of one row.
     regret: f64,
     /// Forwards that the autoregressive way would have taken.
@@ -74,7 +61,7 @@ impl Governor {
             inner: Ages::new(PRIOR),
             lookups: Lookups::new(),
             pause: patient(),
-            probe: None,
+            probe: 0,
             regret: 0.0,
             plain: 0.0,
         }
@@ -86,7 +73,7 @@ impl Governor {
         self.inner.begin(KEPT);
         self.lookups.doubt(KEPT);
         self.pause.at_most(PAUSE.0 * 4);
-        self.probe = None;
+        self.probe = 0;
         (self.regret, self.plain) = (0.0, 0.0);
     }
 
@@ -117,8 +104,7 @@ impl Governor {
         let matches = matched.map(Match::new);
         let matches = || matches.into_iter().flatten();
         // A probe is wide and not interrupted.
-        let probing =
-            self.probe.is_some() || (self.pause.due() && inner.rows < self.probe_rows(most));
+        let probing = self.probe > 0 || (self.pause.due() && inner.rows < self.probe_rows(most));
         let plans = matches().map(|found| (found, self.lookups.best(found, most, &self.costs)));
         let best = plans.reduce(|a, b| if b.1.rate > a.1.rate { b } else { a });
         if let Some((found, lookup)) = best
@@ -168,34 +154,30 @@ impl Governor {
             }
             Source::Inner => {
                 let narrow = rows < self.probe_rows(self.n);
-                if narrow && self.probe.is_none() {
+                if narrow && self.probe == 0 {
                     self.pause.pass();
                 }
-                if self.probe.is_none() && !narrow && self.pause.due() {
-                    let plan = self.inner.best(self.n, &self.costs);
-                    let rate = plan.rate * self.costs.cost(1);
-                    self.probe = Some(Probe { left: PROBE.0, rate, short: 0.0 });
-                    self.inner.doubt(KEPT);
+                if self.probe == 0 && !narrow && self.pause.due() {
+                    self.probe = PROBE;
+                    self.inner.doubt(0.0);
                 }
                 self.inner.learn(guesses, right);
-                if let Some(probe) = &mut self.probe {
-                    probe.left -= 1;
-                    probe.short += spent * probe.rate - settled as f64;
-                    if probe.left == 0 || probe.short > PROBE.1 {
-                        self.probed();
-                    }
+                if self.probe > 0 {
+                    self.probed();
                 }
             }
         }
     }
 
-    /// A probe is over. It paid if so many rows are what pays most from now on.
+    /// A forward of a probe has passed. It paid if so many rows are what pays most from now on.
     fn probed(&mut self) {
-        self.probe = None;
-        if self.inner.best(self.n, &self.costs).rows >= self.probe_rows(self.n) {
-            self.pause = patient();
-        } else {
-            self.pause.failed();
+        self.probe -= 1;
+        if self.probe == 0 {
+            if self.inner.best(self.n, &self.costs).rows >= self.probe_rows(self.n) {
+                self.pause = patient();
+            } else {
+                self.pause.failed();
+            }
         }
     }
 }

@@ -1,16 +1,11 @@
 //! What forwards cost now, which is not what they cost when T(n) was measured: the context has
 //! grown, sampling works on each row, the machine is throttled or shared, or no longer.
 //!
-//! T(n) as it was told is corrected by two factors and a slope, from the clock of the forwards
-//! that run:
+//! T(n) as it was told is corrected by two factors, from the clock of the forwards that run:
 //!
 //! ```text
-//! now(n) = one T(1) + more (T(n) - T(1)) + each (n - 1) T(1),     at least one T(1)
+//! now(n) = one T(1) + more (T(n) - T(1))
 //! ```
-//!
-//! The slope is for what no factor mends: where one row waits for memory further rows are free up
-//! to some number, T(2) = T(1), and on the same machine, in an hour in which its memory is
-//! faster, they are not.
 //!
 //! A forward of one row speaks of `one`, and if a forward of several ran shortly before, of it
 //! alone; so the other way round. Otherwise both are moved alike, as most of what slows a
@@ -39,9 +34,6 @@ const PAUSE: (usize, usize) = (8, 512);
 const CLEAR: f64 = 0.1;
 /// The least that rows are believed to cost, of what was told.
 const LEAST: f64 = 0.05;
-/// What a further row is thought to cost, of one, where it is weighed whether `more` or `each`
-/// is wrong.
-const ROW: f64 = 0.05;
 
 /// The two kinds of forward.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +48,6 @@ pub(super) struct Live {
     told: CostModel,
     one: f64,
     more: f64,
-    each: f64,
     /// By kind: what the last forward took, if it was a jump that is not believed yet,
     /// in units of what one forward of its rows cost then.
     suspect: [Option<f64>; 2],
@@ -74,24 +65,13 @@ fn patient() -> Backoff {
 impl Live {
     pub(super) fn new(told: CostModel) -> Self {
         let since = [FRESH; 2];
-        Self {
-            told,
-            one: 1.0,
-            more: 1.0,
-            each: 0.0,
-            suspect: [None; 2],
-            since,
-            drift: 1.0,
-            pause: patient(),
-        }
+        Self { told, one: 1.0, more: 1.0, suspect: [None; 2], since, drift: 1.0, pause: patient() }
     }
 
     /// The cost of a forward of `rows` rows, at least 1.
     pub(super) fn cost(&self, rows: usize) -> f64 {
         let one = self.told.cost(1);
-        let further =
-            self.more * (self.told.cost(rows) - one) + self.each * (rows - 1) as f64 * one;
-        self.one * one + further.max(0.0)
+        self.one * one + self.more * (self.told.cost(rows) - one)
     }
 
     /// Whether the next forward should be one of a single row, to learn what that costs.
@@ -133,7 +113,6 @@ impl Live {
         self.one *= times;
         if self.since[Kind::Several as usize] > FRESH {
             self.more *= times;
-            self.each *= times;
         }
         // A reference that says what was believed was not needed.
         if times.max(times.recip()) > JUMP {
@@ -148,53 +127,15 @@ impl Live {
         if self.since[Kind::One as usize] > FRESH {
             self.one *= times;
             self.more *= times;
-            self.each *= times;
             self.drift *= times;
             return;
         }
         // What is missing, as a step along the gradient: where further rows cost little, noise
         // must not be taken for it.
         let one = self.told.cost(1);
-        let (span, slope) = (self.told.cost(rows) / one - 1.0, ROW * (rows - 1) as f64);
-        let missing = (times - 1.0) * self.cost(rows) / one;
-        let step = missing / (span * span + slope * slope + CLEAR * CLEAR);
-        self.more = (self.more + step * span).max(LEAST);
-        self.each += step * slope * ROW;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Milliseconds, as they were measured: of one row that waits for memory, so that further ones
-    /// are free until eight.
-    fn waiting(rows: usize) -> f64 {
-        4.6 + 0.19 * (rows.max(2) - 2) as f64 + 0.25 * rows.saturating_sub(8) as f64
-    }
-
-    /// Of the same machine in an hour in which its memory is faster.
-    fn fast(rows: usize) -> f64 {
-        3.45 + 0.42 * (rows - 1) as f64
-    }
-
-    #[test]
-    fn rows_that_were_free_and_are_not_are_learned() {
-        for (told, truth) in
-            [(waiting as fn(usize) -> f64, fast as fn(usize) -> f64), (fast, waiting)]
-        {
-            let told = CostModel::new((1..=16).map(|rows| (rows, told(rows)))).unwrap();
-            let mut live = Live::new(told);
-            for _ in 0..20 {
-                for rows in [1, 2, 6, 4, 8, 2] {
-                    live.learn(rows, truth(rows));
-                }
-            }
-            for rows in [1, 2, 3, 4, 6, 8] {
-                let (cost, truth) = (live.cost(rows), truth(rows));
-                let what = format!("{rows} rows: {cost}, in truth {truth}");
-                assert!((cost / truth - 1.0).abs() < 0.09, "{what}");
-            }
-        }
+        let span = self.told.cost(rows) - one;
+        let missing = (times - 1.0) * self.cost(rows);
+        let step = missing * span / (span * span + (CLEAR * one).powi(2));
+        self.more = (self.more + step).max(LEAST);
     }
 }

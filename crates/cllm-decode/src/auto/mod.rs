@@ -20,8 +20,8 @@
 //! narrow one shows.
 //!
 //! n = 1 teaches nothing at all, and a narrow window nothing of old guesses. So `Auto` *probes*:
-//! some wide forwards, until they have settled two tokens fewer than what is known would have, after a
-//! pause that doubles with each probe after which so many rows are not what pays most. Where nothing pays, a match is tried as a cheaper probe, with pauses of
+//! a few wide forwards, after a pause that doubles with each probe after which so many rows are
+//! not what pays most. Where nothing pays, a match is tried as a cheaper probe, with pauses of
 //! its own.
 //!
 //! **What it may cost** is not left to estimates. Account is kept of time spent over the
