@@ -397,6 +397,9 @@ fn demo_compares_and_ends_well() {
     let compared: Vec<_> = output.lines().filter(|line| line.contains("jacobi:8 ")).collect();
     assert!(compared.len() >= 4 && output.contains("tokens settled by one forward"), "{output}");
     assert_eq!(compared.iter().filter(|line| line.contains("  yes  ")).count(), 4, "{output}");
+    let auto = output.lines().filter(|line| line.contains(" auto ") && line.contains("  yes  "));
+    assert_eq!(auto.count(), 4, "{output}");
+    bad(&cllm(&["demo", "-m", &model, "--decoders", "ar"], b""), "expected one that can be");
 }
 
 #[test]

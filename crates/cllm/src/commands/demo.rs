@@ -1,5 +1,5 @@
-//! `cllm demo`: Jacobi beside autoregressive decoding on a handful of prompts, then what
-//! training does to it.
+//! `cllm demo`: Jacobi and `auto` beside autoregressive decoding on a handful of prompts, then what
+//! training does to them.
 
 mod trained;
 
@@ -14,7 +14,8 @@ use crate::cli::ModelArgs;
 use crate::colour;
 use crate::console::{self, BOLD, DIM};
 use crate::contest::{compete, first_difference};
-use crate::decoder::{DecoderSpec, DraftArgs};
+use crate::decoder::{DecoderList, DecoderSpec, DraftArgs};
+use crate::exit::bad_input;
 use crate::figures::{Figures, cell};
 use crate::prompt::Prompt;
 use crate::run::Run;
@@ -50,17 +51,18 @@ const PROMPTS: [(&str, &str); 4] = [
 /// decoding: consistency training reaches 2 and more.
 const UNTRAINED: f64 = 1.5;
 
-/// Fetch the default model and compare Jacobi with autoregressive decoding.
+/// Fetch the default model and compare Jacobi and `auto` with autoregressive decoding.
 ///
-/// Each prompt is answered twice, and both answers have to be the same, token for token:
+/// Each prompt is answered by each decoder, and all answers have to be the same, token for token:
 /// if any differs, the exit code is 1. The text is coloured by how many tokens each
-/// forward settled. Where the trained adapters are at hand, base, teacher and consistency
+/// forward of the first one settled. Where the trained adapters are at hand, base, teacher and consistency
 /// model follow side by side, on questions of their tasks.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// The decoder that is compared with `ar`.
-    #[arg(short, long, env = "CLLM_DECODER", value_name = "DECODER", default_value = "jacobi:8")]
-    decoder: DecoderSpec,
+    /// The decoders that are compared with `ar`, separated by commas.
+    #[arg(short, long, alias = "decoder", env = "CLLM_DECODERS", value_name = "LIST")]
+    #[arg(default_value = "jacobi:8,auto")]
+    decoders: DecoderList,
 
     /// Longest answer, in tokens.
     #[arg(long, env = "CLLM_MAX_NEW_TOKENS", value_name = "N", default_value = "96")]
@@ -80,17 +82,18 @@ pub(crate) struct DemoArgs {
 }
 
 impl DemoArgs {
-    /// The baseline, then the decoder that is compared with it.
-    fn decoders(&self) -> [DecoderSpec; 2] {
-        [DecoderSpec::Ar, self.decoder]
+    /// The baseline, then those that are compared with it.
+    fn decoders(&self) -> Vec<DecoderSpec> {
+        let others = self.decoders.0.iter().copied().filter(|&decoder| decoder != DecoderSpec::Ar);
+        std::iter::once(DecoderSpec::Ar).chain(others).collect()
     }
 
-    /// Gets a session ready for both.
+    /// Gets a session ready for all.
     fn prepare(&self, session: &mut Session) -> anyhow::Result<()> {
         session.prepare(&self.decoders(), self.seed, &self.model, &DraftArgs::default())
     }
 
-    /// Both decoders' answers; `turn` says which goes first.
+    /// All decoders' answers; `turn` says which goes first.
     fn ask(&self, session: &mut Session, prompt: &Prompt, turn: usize) -> anyhow::Result<Vec<Run>> {
         let request = session.request(prompt, Some(self.max_new_tokens))?;
         Ok(compete(&mut session.model.lm, &self.decoders(), &session.making, &request, turn)?)
@@ -99,6 +102,9 @@ impl DemoArgs {
 
 /// Runs the demonstration.
 pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
+    if arguments.decoders().len() < 2 {
+        bad_input!("--decoders ar: expected one that can be compared with ar, such as auto");
+    }
     let trained = trained::tasks(&arguments)?;
     let mut session = Session::load(&arguments.model)?;
     arguments.prepare(&mut session)?;
@@ -128,23 +134,28 @@ pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
     }
 
     write!(out, "{}", table(&decoders, &rounds))?;
-    let [ar, other] = [0, 1].map(|d| Figures::of(rounds.iter().map(move |round| &round[d])));
-    writeln!(out, "\n{}", verdict(&decoders[1], &ar, &other))?;
+    let pooled = |d: usize| Figures::of(rounds.iter().map(move |round| &round[d]));
+    writeln!(out)?;
+    for (d, decoder) in decoders.iter().enumerate().skip(1) {
+        writeln!(out, "{}", verdict(decoder, &pooled(0), &pooled(d)))?;
+    }
     let (more, more_different) = trained::show(&trained, &arguments, &mut session, &mut out)?;
     let (answers, different) = (rounds.len() + more, different(&rounds) + more_different);
     if different > 0 {
-        bail!("{different} of {answers} answers of {} differ from ar's", decoders[1]);
+        bail!("the answers to {different} of {answers} prompts differ from ar's");
     }
     Ok(())
 }
 
-/// How many answers are not ar's.
+/// To how many prompts some decoder gave another answer than ar.
 fn different(rounds: &[Vec<Run>]) -> usize {
-    rounds.iter().filter(|round| !identical(round)).count()
+    let same = |round: &Vec<Run>| (1..round.len()).all(|d| identical(round, d));
+    rounds.iter().filter(|round| !same(round)).count()
 }
 
-fn identical(round: &[Run]) -> bool {
-    first_difference(&round[0].answer.tokens, &round[1].answer.tokens).is_none()
+/// Whether decoder `d` gave ar's answer.
+fn identical(round: &[Run], d: usize) -> bool {
+    first_difference(&round[0].answer.tokens, &round[d].answer.tokens).is_none()
 }
 
 /// The answer's text, coloured by how many tokens each forward settled.
@@ -177,7 +188,8 @@ fn figures(decoders: &[DecoderSpec], d: usize, rounds: &[Vec<Run>]) -> [String; 
     let of = |d: usize| Figures::of(rounds.iter().map(|round| &round[d]));
     let (ar, ours) = (of(0), of(d));
     let speedup = ours.tokens_per_second.zip(ar.tokens_per_second).map(|(ours, ars)| ours / ars);
-    let identical = if different(rounds) == 0 { "yes" } else { "NO" };
+    let same = rounds.iter().all(|round| identical(round, d));
+    let identical = if same { "yes" } else { "NO" };
     let compared = |text: String| if d == 0 { String::new() } else { text };
     [
         decoders[d].to_string(),
@@ -203,7 +215,7 @@ fn table(decoders: &[DecoderSpec], rounds: &[Vec<Run>]) -> Table {
     table
 }
 
-/// What the figures mean, in one line.
+/// What a decoder's figures mean, in one line.
 fn verdict(decoder: &DecoderSpec, ar: &Figures, other: &Figures) -> String {
     let Some(length) = other.mean_acceptance_length else {
         return format!("{decoder}: the answers were too short to measure");
@@ -212,8 +224,9 @@ fn verdict(decoder: &DecoderSpec, ar: &Figures, other: &Figures) -> String {
     let speedup = cell(speedup, 2);
     if length < UNTRAINED {
         format!(
-            "{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar; a \
-             model without consistency training settles little more than 1."
+            "{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar; \
+             without consistency training a model settles little more than 1, but for text that \
+             repeats itself."
         )
     } else {
         format!("{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar.")
@@ -227,19 +240,21 @@ mod tests {
 
     #[test]
     fn the_table_says_whether_answers_are_identical() {
-        let decoders = [DecoderSpec::Ar, "jacobi:8".parse().unwrap()];
+        let decoders = [DecoderSpec::Ar, "jacobi:8".parse().unwrap(), DecoderSpec::Ar];
         let mut wrong = run_of(20, 10, 0.5, 1.0);
         wrong.answer.tokens[0] = 1;
         let rounds = vec![
-            vec![run_of(20, 20, 0.5, 2.0), run_of(20, 10, 0.5, 1.0)],
-            vec![run_of(20, 20, 0.5, 2.0), wrong],
+            vec![run_of(20, 20, 0.5, 2.0), run_of(20, 10, 0.5, 1.0), run_of(20, 20, 0.5, 2.0)],
+            vec![run_of(20, 20, 0.5, 2.0), wrong, run_of(20, 20, 0.5, 2.0)],
         ];
         let text = table(&decoders, &rounds).to_string();
         let words = |line: usize| -> Vec<&str> {
             text.lines().nth(line).unwrap().split_whitespace().collect()
         };
         assert_eq!(words(2), ["jacobi:8", "20", "10", "2.00", "20.0", "yes", "2.00"]);
-        assert_eq!(words(4), ["jacobi:8", "20", "10", "2.00", "20.0", "NO", "2.00"]);
+        assert_eq!(words(5), ["jacobi:8", "20", "10", "2.00", "20.0", "NO", "2.00"]);
+        assert_eq!(words(6), ["ar", "20", "20", "1.00", "10.0", "yes", "1.00"]);
+        assert_eq!(different(&rounds), 1);
     }
 
     #[test]
