@@ -13,7 +13,8 @@ usage() { echo "usage: $0 gsm8k|spider DATA OUT" >&2; exit 2; }
 here=$(dirname "$0")/$1 task=$1 data=$2 out=$3
 : "${CLLM:=cllm}" "${CLLM_EVAL_HOLDOUT:=64}"
 export CLLM_EVAL_HOLDOUT
-# shards: a quarter of GSM8K's questions; half of Spider's in the first of its three runs.
+# shards: a quarter of GSM8K's questions in the first of its four runs; half of Spider's in that of
+# its three.
 case $task in
   gsm8k) questions=test tables=() longest=256 shards=4 ;;
   spider) questions=dev tables=(--tables "$data/tables.json") longest=128 shards=2 ;;
@@ -38,7 +39,12 @@ case $task in
   gsm8k)
     consistency consistency trajectories teacher teacher first
     collect first "$out/windows" 2 1 --states window --block 8
-    consistency windows windows first first cllm
+    consistency windows windows first first second
+    # The teacher's trajectories of another quarter; windows of the one that no run has had.
+    collect teacher "$out/other-trajectories" 4 1 --block 16
+    consistency third other-trajectories teacher second third
+    collect third "$out/other-windows" 4 2 --states window --block 8
+    consistency fourth other-windows third third cllm
     ;;
   spider)
     consistency consistency trajectories teacher teacher first
