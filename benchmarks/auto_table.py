@@ -11,7 +11,7 @@ with the noise of their position, as the text is; and with a repetition penalty,
 text cannot repeat itself, and no end before the limit: hostile to all guessing. Then the rows that `auto` gave a forward,
 by position in the answer.
 
-The tables go to standard output, and with `--record` to `benchmarks/record/DATE/auto.md`.
+The tables go to standard output, and with `--record` to `benchmarks/record/DATE/auto-TASKS.md`.
 """
 
 import argparse
@@ -111,7 +111,7 @@ def main():
     ])
     print(text)
     if options.record:
-        path = HERE / "record" / today / "auto.md"
+        path = HERE / "record" / today / f"auto-{'-'.join(options.tasks)}.md"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
 
