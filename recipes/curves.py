@@ -56,7 +56,7 @@ def draw_acceptance(axes, evaluations):
     if points:
         axes.plot(*zip(*points), "o-", color="tab:green", markersize=3)
     axes.set_ylim(bottom=1)
-    axes.set_ylabel("mean acceptance length, n = 16")
+    axes.set_ylabel("mean acceptance length")
     axes.set_xlabel("optimizer step")
 
 
