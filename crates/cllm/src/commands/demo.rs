@@ -135,10 +135,8 @@ pub(crate) fn run(arguments: DemoArgs) -> anyhow::Result<()> {
 
     write!(out, "{}", table(&decoders, &rounds))?;
     let pooled = |d: usize| Figures::of(rounds.iter().map(move |round| &round[d]));
-    writeln!(out)?;
-    for (d, decoder) in decoders.iter().enumerate().skip(1) {
-        writeln!(out, "{}", verdict(decoder, &pooled(0), &pooled(d)))?;
-    }
+    let figures: Vec<_> = (0..decoders.len()).map(pooled).collect();
+    write!(out, "\n{}", verdict(&decoders, &figures))?;
     let (more, more_different) = trained::show(&trained, &arguments, &mut session, &mut out)?;
     let (answers, different) = (rounds.len() + more, different(&rounds) + more_different);
     if different > 0 {
@@ -215,22 +213,28 @@ fn table(decoders: &[DecoderSpec], rounds: &[Vec<Run>]) -> Table {
     table
 }
 
-/// What a decoder's figures mean, in one line.
-fn verdict(decoder: &DecoderSpec, ar: &Figures, other: &Figures) -> String {
-    let Some(length) = other.mean_acceptance_length else {
-        return format!("{decoder}: the answers were too short to measure");
-    };
-    let speedup = other.tokens_per_second.zip(ar.tokens_per_second).map(|(ours, ars)| ours / ars);
-    let speedup = cell(speedup, 2);
-    if length < UNTRAINED {
-        format!(
-            "{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar; \
-             without consistency training a model settles little more than 1, but for text that \
-             repeats itself."
-        )
-    } else {
-        format!("{decoder} settles {length:.2} tokens a forward, {speedup} times the speed of ar.")
+/// What the figures of `decoders` mean, the baseline's first: a line each.
+fn verdict(decoders: &[DecoderSpec], figures: &[Figures]) -> String {
+    let speed = |figures: &Figures| figures.tokens_per_second;
+    let mut lines = String::new();
+    let mut trained = false;
+    for (decoder, ours) in decoders.iter().zip(figures).skip(1) {
+        let Some(length) = ours.mean_acceptance_length else {
+            lines += &format!("{decoder}: the answers were too short to measure\n");
+            continue;
+        };
+        trained |= length >= UNTRAINED;
+        let speedup = speed(ours).zip(speed(&figures[0])).map(|(ours, ars)| ours / ars);
+        let speedup = cell(speedup, 2);
+        lines += &format!(
+            "{decoder} settles {length:.2} tokens a forward, {speedup} times as fast as ar.\n"
+        );
     }
+    if !trained {
+        lines += "Without consistency training a model settles little more than 1, but for text that \
+                  repeats itself.\n";
+    }
+    lines
 }
 
 #[cfg(test)]
@@ -259,12 +263,14 @@ mod tests {
 
     #[test]
     fn the_verdict_is_honest_about_untrained_models() {
-        let decoder = "jacobi:8".parse().unwrap();
-        let figures = |forwards| Figures::of([&run_of(30, forwards, 0.1, 1.0)]);
-        assert!(
-            verdict(&decoder, &figures(30), &figures(28)).contains("without consistency training")
-        );
-        assert!(!verdict(&decoder, &figures(30), &figures(10)).contains("without"));
-        assert!(verdict(&decoder, &figures(30), &figures(0)).contains("too short"));
+        let decoders = [DecoderSpec::Ar, "jacobi:8".parse().unwrap()];
+        let of = |forwards| {
+            let figures =
+                [30, forwards].map(|forwards| Figures::of([&run_of(30, forwards, 0.1, 1.0)]));
+            verdict(&decoders, &figures)
+        };
+        assert!(of(28).contains("Without consistency training"));
+        assert!(!of(10).contains("Without"));
+        assert!(of(0).contains("too short"));
     }
 }
