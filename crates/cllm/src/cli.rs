@@ -10,8 +10,8 @@ use clap::{Args, Parser, Subcommand};
 use cllm_model::Compute;
 
 use crate::commands::{
-    analyze, bench, chat, collect, completions, demo, doctor, eval, generate, inspect, merge,
-    prompts, pull, report, sft, train,
+    analyze, bench, chat, collect, completions, demo, doctor, eval, extract, generate, inspect,
+    merge, prompts, pull, report, sft, train,
 };
 use crate::decoder::{DecoderSpec, DraftArgs};
 use crate::record::Reading;
@@ -73,6 +73,8 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     /// Write a model with its adapters merged in, for transformers or llama.cpp.
     Merge(merge::MergeArgs),
+    /// Write the difference of two models as a LoRA adapter.
+    Extract(extract::ExtractArgs),
     /// Check this machine: CPU, memory, cache folder, tools.
     Doctor(doctor::DoctorArgs),
     /// Fetch the default model and compare Jacobi with autoregressive decoding.

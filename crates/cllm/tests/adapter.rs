@@ -1,4 +1,4 @@
-//! Adapters from outside: `--adapter`, `inspect DIR`, `merge`.
+//! Adapters from outside: `--adapter`, `inspect DIR`, `merge`, `extract`.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use serde_json::Value;
 
 const BASE: &str = "goldens/models/llama-f32";
+const OTHER: &str = "goldens/models/llama-head-dim-f32";
 const ADAPTER: &str = "goldens/adapters/all-linear";
 
 /// Runs the program in the repository's root, without the caller's settings.
@@ -79,6 +80,35 @@ fn a_mean_of_adapters_is_an_adapter() {
     bad(&[&merged[..], &["--weights", "1"]].concat(), "only with --format peft");
     let eight = ["merge", "--format", "peft", "--adapter", ADAPTER, "--out", "target/never"];
     bad(&[&eight[..], &["--type", "q8_0"]].concat(), "only a GGUF file can hold it");
+}
+
+#[test]
+fn a_difference_of_models_is_an_adapter() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (trained, out) = (path("trained"), path("difference"));
+    json(&["merge", "-m", BASE, "--adapter", ADAPTER, "-o", &trained, "--type", "f32", "--json"]);
+    // The adapter that was merged has rank 4.
+    let extract = ["extract", "-m", BASE, "--trained", &trained, "--type", "f32", "--lora-r"];
+    let report = json(&[&extract[..], &["4", "--out", &out, "--json"]].concat());
+    assert!(report["kept"].as_f64().unwrap() > 0.9999, "{report}");
+    assert_eq!(report["left_out"], serde_json::json!([]));
+    let answered = |adapter| answer(&["-m", BASE, "--adapter", adapter])["tokens"].clone();
+    assert_eq!(answered(&out), answered(ADAPTER));
+    let low = json(&[&extract[..], &["1", "--out", &path("low"), "--json"]].concat());
+    let kept = low["kept"].as_f64().unwrap();
+    assert!(kept > 0.1 && kept < 0.9, "{low}");
+
+    bad(&[&extract[..], &["4", "--out", &out]].concat(), "exists already");
+    let never = ["--out", "target/never"];
+    bad(&[&extract[..], &["0"], &never].concat(), "--lora-r");
+    // With the adapter there is nothing left to extract.
+    let after = ["--adapter", ADAPTER];
+    let none = cllm(&[&extract[..], &["4"], &after, &never].concat());
+    assert_eq!(none.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("no difference"));
+    let other = ["extract", "-m", BASE, "--trained", OTHER];
+    bad(&[&other[..], &never].concat(), "as in the base model");
 }
 
 #[test]

@@ -60,6 +60,7 @@ fn help_and_completions_name_every_command() {
         "pull",
         "inspect",
         "merge",
+        "extract",
         "generate",
         "chat",
         "bench",

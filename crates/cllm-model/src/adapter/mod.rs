@@ -9,6 +9,7 @@
 //! * `config`: `adapter_config.json`, and which modules it means.
 //! * `files`: reading and writing a folder.
 //! * `mean`: the weighted mean of several.
+//! * `extract`, `low_rank`: the difference of two models as an adapter.
 //! * `merge`: adding adapters to matrices, in f32, before these are packed.
 //!
 //! [`Checkpoint::add_adapter`] makes a checkpoint give merged weights; everything that reads
@@ -19,13 +20,16 @@
 //! [`Checkpoint::add_adapter`]: crate::Checkpoint::add_adapter
 
 mod config;
+mod extract;
 mod files;
+mod low_rank;
 mod mean;
 mod merge;
 
 use std::path::{Path, PathBuf};
 
 pub use config::{LoraConfig, Targets};
+pub use extract::{Extracted, LeftOut};
 pub use files::{FloatType, PREFIX};
 pub(crate) use merge::Merge;
 

@@ -185,7 +185,7 @@ fn mean(adapters: &[PathBuf], weights: &[f64]) -> anyhow::Result<Adapter> {
 }
 
 /// Bytes of a file, or of the files of a folder.
-fn size(path: &Path) -> std::io::Result<u64> {
+pub(super) fn size(path: &Path) -> std::io::Result<u64> {
     if !path.is_dir() {
         return Ok(path.metadata()?.len());
     }
