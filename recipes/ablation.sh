@@ -33,14 +33,6 @@ lora() { line "$@" && score "$1" "${teacher[@]}" --adapter "$out/$1/adapter"; }
 
 score before "${teacher[@]}"
 lora reference
-lora rank-8 --lora-r 8 --lora-alpha 16
-lora rank-128 --lora-r 128 --lora-alpha 256
-lora ar-weight-0.5 --ar-weight 0.5
-lora ar-weight-8 --ar-weight 8
-lora progressive --noise-schedule progressive
-lora noisy-history --noise-history noisy
-lora local --consistency local
-lora one-copy --noisy-copies 1
 # Full training; then its difference from the teacher at rank 32 and 128.
 line full --finetuning-type full --learning-rate 1e-4
 score full -m "$out/full/model" --compute w8
@@ -49,3 +41,11 @@ for rank in 32 128; do
     "$CLLM" extract -m "$out/teacher" --trained "$out/full/model" --lora-r $rank --out "$out/full-$rank"
   score full-$rank "${teacher[@]}" --adapter "$out/full-$rank"
 done
+lora rank-8 --lora-r 8 --lora-alpha 16
+lora rank-128 --lora-r 128 --lora-alpha 256
+lora ar-weight-0.5 --ar-weight 0.5
+lora ar-weight-8 --ar-weight 8
+lora progressive --noise-schedule progressive
+lora noisy-history --noise-history noisy
+lora local --consistency local
+lora one-copy --noisy-copies 1

@@ -14,7 +14,7 @@ here=$(dirname "$0")/$1 task=$1 data=$2 out=$3
 : "${CLLM:=cllm}" "${CLLM_EVAL_HOLDOUT:=64}"
 export CLLM_EVAL_HOLDOUT
 # shards: a quarter of GSM8K's questions in the first of its four runs; half of Spider's in that of
-# its three.
+# its four.
 case $task in
   gsm8k) questions=test tables=() longest=256 shards=4 ;;
   spider) questions=dev tables=(--tables "$data/tables.json") longest=128 shards=2 ;;
@@ -34,6 +34,10 @@ consistency() { # SETTINGS TRAJECTORIES MODEL_OF_THEM FROM TO
   "$CLLM" train --config "$here/$1.yaml" --trajectories "$out/$2" \
     --collected-with "$out/$3/adapter" --adapter "$out/$4/adapter" --output-dir "$out/$5" \
     "${training[@]}"
+}
+mean() { # MODEL SHARE OF SHARE OF
+  [ -e "$out/$1" ] || "$CLLM" merge --format peft --type bf16 --weights "$2,$4" \
+    --adapter "$out/$3/adapter" --adapter "$out/$5/adapter" --out "$out/$1/adapter"
 }
 case $task in
   gsm8k)
@@ -57,9 +61,12 @@ case $task in
     collect teacher "$out/all-trajectories" 1 0 --block 16
     consistency second all-trajectories teacher first second
     consistency third other-trajectories teacher second third
-    # A tenth of the teacher: it brings back most of what three runs have lost of the score.
-    [ -e "$out/cllm" ] || "$CLLM" merge --format peft --type bf16 --weights 0.9,0.1 \
-      --adapter "$out/third/adapter" --adapter "$out/teacher/adapter" --out "$out/cllm/adapter"
+    # A tenth of the teacher brings back most of what three runs have lost of the score. Windows of that
+    # model, then; half of what comes of them and half of the third.
+    mean mean 0.9 third 0.1 teacher
+    collect mean "$out/windows" 2 0 --states window --block 8
+    consistency fourth windows mean mean fourth
+    mean cllm 0.5 fourth 0.5 third
     ;;
 esac
 for model in teacher cllm; do
