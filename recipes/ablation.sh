@@ -4,8 +4,8 @@
 #
 #   recipes/ablation.sh DATA OUT     DATA/train.jsonl, dev.jsonl, tables.json
 #
-# Every line trains 150 steps from the teacher, whose adapter is merged into the model so that ranks can
-# differ, and answers the first 120 questions of dev. About an hour on two cores; run again, it goes
+# Every line trains 100 steps from the teacher, whose adapter is merged into the model so that ranks can
+# differ, and answers the first 120 questions of dev. Some 45 minutes on two cores; run again, it goes
 # on where it was stopped. CLLM names the program if it is not on the PATH.
 set -euo pipefail
 [ $# = 2 ] || { echo "usage: $0 DATA OUT" >&2; exit 2; }
