@@ -102,6 +102,8 @@ fn a_difference_of_models_is_an_adapter() {
     bad(&[&extract[..], &["4", "--out", &out]].concat(), "exists already");
     let never = ["--out", "target/never"];
     bad(&[&extract[..], &["0"], &never].concat(), "--lora-r");
+    let eight = ["extract", "-m", BASE, "--trained", &trained, "--type", "q8_0"];
+    bad(&[&eight[..], &never].concat(), "only a GGUF file can hold it");
     // With the adapter there is nothing left to extract.
     let after = ["--adapter", ADAPTER];
     let none = cllm(&[&extract[..], &["4"], &after, &never].concat());

@@ -4,12 +4,11 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::{Args, ValueEnum};
-use cllm_model::adapter::FloatType;
+use clap::Args;
 use cllm_model::{Adapter, Checkpoint};
 use serde::Serialize;
 
-use super::merge::size;
+use super::merge::{Kind, size};
 use crate::cli::JsonArgs;
 use crate::console;
 use crate::exit::bad_input;
@@ -51,7 +50,7 @@ pub(crate) struct ExtractArgs {
     #[arg(short, long, env = "CLLM_OUT", value_name = "DIR")]
     out: PathBuf,
 
-    /// Type of its numbers.
+    /// Type of its numbers: `f32`, `f16` or `bf16`.
     #[arg(
         long = "type",
         alias = "dtype",
@@ -64,19 +63,6 @@ pub(crate) struct ExtractArgs {
 
     #[command(flatten)]
     json: JsonArgs,
-}
-
-/// The type of the adapter's numbers.
-#[derive(Debug, Clone, Copy, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lower")]
-enum Kind {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// The upper half of an f32.
-    Bf16,
 }
 
 /// The JSON document.
@@ -106,6 +92,9 @@ pub(crate) fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
     if out.exists() {
         bad_input!("--out {}: exists already; expected a new path", out.display());
     }
+    let Some(float) = kind.float() else {
+        bad_input!("--type q8_0: only a GGUF file can hold it; expected f32, f16 or bf16");
+    };
     let meter = Meter::stderr();
     let open = |model: &ModelRef| -> anyhow::Result<Checkpoint> {
         let resolved = source::resolve(model, &meter, &SourceOptions::from_env()?)?;
@@ -126,11 +115,6 @@ pub(crate) fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
             task.get_or_insert_with(begin).at(bytes(done));
         };
         Adapter::extract(&base, &after, usize::from(lora_r.get()), progress)?
-    };
-    let float = match kind {
-        Kind::F32 => FloatType::F32,
-        Kind::F16 => FloatType::F16,
-        Kind::Bf16 => FloatType::Bf16,
     };
     let failed = || format!("cannot write {}", out.display());
     extracted.adapter.write(out, float).with_context(failed)?;

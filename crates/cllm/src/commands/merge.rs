@@ -81,7 +81,7 @@ enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[value(rename_all = "lower")]
-enum Kind {
+pub(super) enum Kind {
     /// IEEE single precision.
     F32,
     /// IEEE half precision.
@@ -92,6 +92,18 @@ enum Kind {
     #[value(name = "q8_0")]
     #[serde(rename = "q8_0")]
     Q8,
+}
+
+impl Kind {
+    /// The float, unless it is Q8_0.
+    pub(super) fn float(self) -> Option<FloatType> {
+        match self {
+            Self::F32 => Some(FloatType::F32),
+            Self::F16 => Some(FloatType::F16),
+            Self::Bf16 => Some(FloatType::Bf16),
+            Self::Q8 => None,
+        }
+    }
 }
 
 /// The JSON document.
@@ -113,12 +125,7 @@ pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
     if out.exists() {
         bad_input!("--out {}: exists already; expected a new path", out.display());
     }
-    let float = match kind {
-        Kind::F32 => Some(FloatType::F32),
-        Kind::F16 => Some(FloatType::F16),
-        Kind::Bf16 => Some(FloatType::Bf16),
-        Kind::Q8 => None,
-    };
+    let float = kind.float();
     match float {
         Some(float) if format == Form::Peft => mean(adapters, weights)?.write(out, float),
         None if format != Form::Gguf => {
