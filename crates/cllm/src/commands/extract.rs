@@ -8,7 +8,7 @@ use clap::Args;
 use cllm_model::{Adapter, Checkpoint};
 use serde::Serialize;
 
-use super::merge::{Kind, size};
+use super::merge::{Kind, NumberArgs, size};
 use crate::cli::JsonArgs;
 use crate::console;
 use crate::exit::bad_input;
@@ -50,16 +50,8 @@ pub(crate) struct ExtractArgs {
     #[arg(short, long, env = "CLLM_OUT", value_name = "DIR")]
     out: PathBuf,
 
-    /// Type of its numbers: `f32`, `f16` or `bf16`.
-    #[arg(
-        long = "type",
-        alias = "dtype",
-        env = "CLLM_TYPE",
-        value_enum,
-        value_name = "TYPE",
-        default_value = "f16"
-    )]
-    kind: Kind,
+    #[command(flatten)]
+    numbers: NumberArgs,
 
     #[command(flatten)]
     json: JsonArgs,
@@ -88,11 +80,11 @@ struct Left<'a> {
 
 /// Writes the adapter.
 pub(crate) fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
-    let ExtractArgs { model, adapter: adapters, trained, lora_r, out, kind, json } = arguments;
+    let ExtractArgs { model, adapter: adapters, trained, lora_r, out, numbers, json } = arguments;
     if out.exists() {
         bad_input!("--out {}: exists already; expected a new path", out.display());
     }
-    let Some(float) = kind.float() else {
+    let Some(float) = numbers.kind.float() else {
         bad_input!("--type q8_0: only a GGUF file can hold it; expected f32, f16 or bf16");
     };
     let meter = Meter::stderr();
@@ -133,7 +125,7 @@ pub(crate) fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
             trained,
             out,
             lora_r,
-            r#type: *kind,
+            r#type: numbers.kind,
             kept,
             left_out,
             bytes: size,

@@ -49,7 +49,17 @@ pub(crate) struct MergeArgs {
     #[arg(long, env = "CLLM_FORMAT", value_enum, value_name = "FORMAT")]
     format: Option<Form>,
 
-    /// Type of the matrices: `f32`, `f16`, `bf16`, or `q8_0` in a GGUF file.
+    #[command(flatten)]
+    numbers: NumberArgs,
+
+    #[command(flatten)]
+    json: JsonArgs,
+}
+
+/// In what numbers files are written.
+#[derive(Debug, Args)]
+pub(super) struct NumberArgs {
+    /// Type of the numbers: `f32`, `f16`, `bf16`, or `q8_0` for matrices in a GGUF file.
     #[arg(
         long = "type",
         alias = "dtype",
@@ -58,10 +68,7 @@ pub(crate) struct MergeArgs {
         value_name = "TYPE",
         default_value = "f16"
     )]
-    kind: Kind,
-
-    #[command(flatten)]
-    json: JsonArgs,
+    pub(super) kind: Kind,
 }
 
 /// The form of a model's files.
@@ -119,13 +126,13 @@ struct Report<'a> {
 
 /// Writes the files.
 pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
-    let MergeArgs { model, adapter: adapters, out, weights, format, kind, json } = &arguments;
+    let MergeArgs { model, adapter: adapters, out, weights, format, numbers, json } = &arguments;
     let named = if out.extension().is_some_and(|e| e == "gguf") { Form::Gguf } else { Form::Hf };
     let format = format.unwrap_or(named);
     if out.exists() {
         bad_input!("--out {}: exists already; expected a new path", out.display());
     }
-    let float = kind.float();
+    let float = numbers.kind.float();
     match float {
         Some(float) if format == Form::Peft => mean(adapters, weights)?.write(out, float),
         None if format != Form::Gguf => {
@@ -151,7 +158,7 @@ pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
     let size = size(out).with_context(|| out.display().to_string())?;
     if json.json {
         let (model, out) = (model.to_string(), out.as_path());
-        let report = Report { model, adapters, out, format, r#type: *kind, bytes: size };
+        let report = Report { model, adapters, out, format, r#type: numbers.kind, bytes: size };
         writeln!(console::out(), "{}", serde_json::to_string(&report)?)?;
     } else {
         writeln!(console::out(), "{}", out.display())?;
