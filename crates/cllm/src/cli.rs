@@ -6,8 +6,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::builder::FalseyValueParser;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use cllm_model::Compute;
+use cllm_model::adapter::FloatType;
+use serde::Serialize;
 
 use crate::commands::{
     analyze, bench, chat, collect, completions, demo, doctor, eval, extract, generate, inspect,
@@ -81,6 +83,50 @@ pub(crate) enum Command {
     Demo(demo::DemoArgs),
     /// Print a completion script for a shell.
     Completions(completions::CompletionsArgs),
+}
+
+/// In what numbers files are written.
+#[derive(Debug, Args)]
+pub(crate) struct NumberArgs {
+    /// Type of the numbers: `f32`, `f16`, `bf16`, or `q8_0` for matrices in a GGUF file.
+    #[arg(
+        long = "type",
+        alias = "dtype",
+        env = "CLLM_TYPE",
+        value_enum,
+        value_name = "TYPE",
+        default_value = "f16"
+    )]
+    pub(crate) number: NumberType,
+}
+
+/// The type of numbers in files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+#[value(rename_all = "lower")]
+pub(crate) enum NumberType {
+    /// IEEE single precision.
+    F32,
+    /// IEEE half precision.
+    F16,
+    /// The upper half of an f32.
+    Bf16,
+    /// 8 bits with a scale per 32, in a GGUF file.
+    #[value(name = "q8_0")]
+    #[serde(rename = "q8_0")]
+    Q8,
+}
+
+impl NumberType {
+    /// The float, unless it is Q8_0.
+    pub(crate) fn float(self) -> Option<FloatType> {
+        match self {
+            Self::F32 => Some(FloatType::F32),
+            Self::F16 => Some(FloatType::F16),
+            Self::Bf16 => Some(FloatType::Bf16),
+            Self::Q8 => None,
+        }
+    }
 }
 
 /// Which model, and how it computes.

@@ -8,8 +8,8 @@ use clap::Args;
 use cllm_model::{Adapter, Checkpoint};
 use serde::Serialize;
 
-use super::merge::{Kind, NumberArgs, size};
-use crate::cli::JsonArgs;
+use super::merge::size;
+use crate::cli::{JsonArgs, NumberArgs, NumberType};
 use crate::console;
 use crate::exit::bad_input;
 use crate::progress::{Meter, Progress, Task};
@@ -65,7 +65,7 @@ struct Report<'a> {
     trained: String,
     out: &'a Path,
     lora_r: u16,
-    r#type: Kind,
+    r#type: NumberType,
     kept: f64,
     left_out: Vec<Left<'a>>,
     bytes: u64,
@@ -84,7 +84,7 @@ pub(crate) fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
     if out.exists() {
         bad_input!("--out {}: exists already; expected a new path", out.display());
     }
-    let Some(float) = numbers.kind.float() else {
+    let Some(float) = numbers.number.float() else {
         bad_input!("--type q8_0: only a GGUF file can hold it; expected f32, f16 or bf16");
     };
     let meter = Meter::stderr();
@@ -125,7 +125,7 @@ pub(crate) fn run(arguments: &ExtractArgs) -> anyhow::Result<()> {
             trained,
             out,
             lora_r,
-            r#type: numbers.kind,
+            r#type: numbers.number,
             kept,
             left_out,
             bytes: size,

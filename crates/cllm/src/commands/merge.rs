@@ -13,7 +13,7 @@ use cllm_model::export::{self, GgufType, SHARD_BYTES};
 use cllm_model::{Adapter, Checkpoint, ModelError};
 use serde::Serialize;
 
-use crate::cli::JsonArgs;
+use crate::cli::{JsonArgs, NumberArgs, NumberType};
 use crate::console;
 use crate::exit::bad_input;
 use crate::progress::Meter;
@@ -56,21 +56,6 @@ pub(crate) struct MergeArgs {
     json: JsonArgs,
 }
 
-/// In what numbers files are written.
-#[derive(Debug, Args)]
-pub(super) struct NumberArgs {
-    /// Type of the numbers: `f32`, `f16`, `bf16`, or `q8_0` for matrices in a GGUF file.
-    #[arg(
-        long = "type",
-        alias = "dtype",
-        env = "CLLM_TYPE",
-        value_enum,
-        value_name = "TYPE",
-        default_value = "f16"
-    )]
-    pub(super) kind: Kind,
-}
-
 /// The form of a model's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,35 +69,6 @@ enum Form {
     Peft,
 }
 
-/// The type of the matrices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-#[value(rename_all = "lower")]
-pub(super) enum Kind {
-    /// IEEE single precision.
-    F32,
-    /// IEEE half precision.
-    F16,
-    /// The upper half of an f32.
-    Bf16,
-    /// 8 bits with a scale per 32, in a GGUF file.
-    #[value(name = "q8_0")]
-    #[serde(rename = "q8_0")]
-    Q8,
-}
-
-impl Kind {
-    /// The float, unless it is Q8_0.
-    pub(super) fn float(self) -> Option<FloatType> {
-        match self {
-            Self::F32 => Some(FloatType::F32),
-            Self::F16 => Some(FloatType::F16),
-            Self::Bf16 => Some(FloatType::Bf16),
-            Self::Q8 => None,
-        }
-    }
-}
-
 /// The JSON document.
 #[derive(Serialize)]
 struct Report<'a> {
@@ -120,7 +76,7 @@ struct Report<'a> {
     adapters: &'a [PathBuf],
     out: &'a Path,
     format: Form,
-    r#type: Kind,
+    r#type: NumberType,
     bytes: u64,
 }
 
@@ -132,7 +88,7 @@ pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
     if out.exists() {
         bad_input!("--out {}: exists already; expected a new path", out.display());
     }
-    let float = numbers.kind.float();
+    let float = numbers.number.float();
     match float {
         Some(float) if format == Form::Peft => mean(adapters, weights)?.write(out, float),
         None if format != Form::Gguf => {
@@ -158,7 +114,7 @@ pub(crate) fn run(arguments: MergeArgs) -> anyhow::Result<()> {
     let size = size(out).with_context(|| out.display().to_string())?;
     if json.json {
         let (model, out) = (model.to_string(), out.as_path());
-        let report = Report { model, adapters, out, format, r#type: numbers.kind, bytes: size };
+        let report = Report { model, adapters, out, format, r#type: numbers.number, bytes: size };
         writeln!(console::out(), "{}", serde_json::to_string(&report)?)?;
     } else {
         writeln!(console::out(), "{}", out.display())?;
