@@ -7,9 +7,8 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use cllm_kernels::norm::rms_norm;
 use cllm_kernels::rope::rotate;
-use cllm_kernels::{Activations, Format, Isa, Pool, RopeTable};
+use cllm_kernels::{Activations, Format, Isa, Pool, RopeTable, Rows};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 const HIDDEN: usize = 576;
@@ -40,10 +39,8 @@ fn fill(c: &mut Criterion) {
             let id = BenchmarkId::new(format.to_string(), format!("{rows} rows"));
             group.bench_function(id, |b| {
                 b.iter(|| {
-                    let x = black_box(&x);
-                    out.fill(isa, &mut pool, (format, rows, HIDDEN), &|row, out| {
-                        rms_norm(isa, &x[row * HIDDEN..][..HIDDEN], &gain, 1e-5, out);
-                    });
+                    let rows = Rows::all(black_box(&x), HIDDEN).normed(&gain, 1e-5);
+                    out.fill(isa, &mut pool, format, rows);
                 });
             });
         }

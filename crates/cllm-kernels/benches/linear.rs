@@ -9,7 +9,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use cllm_kernels::{Activations, Best, Format, Isa, Linear, Pool, Source, SwiGlu};
+use cllm_kernels::{Activations, Best, Format, Isa, Linear, Pool, Rows, Source, SwiGlu};
 use criterion::{
     BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main,
 };
@@ -50,7 +50,9 @@ fn measure(
     group.sampling_mode(SamplingMode::Flat).throughput(Throughput::Bytes(bytes as u64));
     for rows in ROWS {
         let mut x = Activations::default();
-        x.fill(isa, pool, (format, rows, inputs), &noise);
+        let mut values = vec![0.0; rows * inputs];
+        values.chunks_exact_mut(inputs).enumerate().for_each(|(i, row)| noise(i, row));
+        x.fill(isa, pool, format, Rows::all(&values, inputs));
         let id = BenchmarkId::new(format.to_string(), format!("{rows} rows"));
         group.bench_function(id, |b| b.iter(|| run(pool, black_box(&x))));
     }

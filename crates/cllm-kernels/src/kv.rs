@@ -25,6 +25,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::linear::Format;
+use crate::shared::Shared;
 
 /// Slots per block, and elements per vector.
 pub(crate) const BLOCK: usize = 16;
@@ -69,6 +70,29 @@ pub struct KvStore {
 pub(crate) enum Data {
     F32(Vec<Head<f32>>),
     F16(Vec<Head<f16>>),
+}
+
+/// The heads of a store, for several threads.
+pub(crate) enum SharedHeads<'a> {
+    F32(Shared<'a, Head<f32>>),
+    F16(Shared<'a, Head<f16>>),
+}
+
+impl SharedHeads<'_> {
+    /// Writes one head of a slot, `(head_dim,)` each, as [`KvStore::write`] does.
+    ///
+    /// # Safety
+    /// No other thread touches this head at the same time.
+    #[expect(unsafe_code, reason = "the caller promises disjoint places")]
+    pub(crate) unsafe fn write(&self, head: usize, slot: usize, key: &[f32], value: &[f32]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            match self {
+                Self::F32(heads) => heads.slice(head, 1)[0].write(slot, (key, value)),
+                Self::F16(heads) => heads.slice(head, 1)[0].write(slot, (key, value)),
+            }
+        }
+    }
 }
 
 /// The two arrays of the module's picture.
@@ -119,6 +143,14 @@ impl KvStore {
         match &mut self.data {
             Data::F32(heads) => heads.iter_mut().zip(pairs).for_each(|(h, kv)| h.write(slot, kv)),
             Data::F16(heads) => heads.iter_mut().zip(pairs).for_each(|(h, kv)| h.write(slot, kv)),
+        }
+    }
+
+    /// For writing heads from several threads.
+    pub(crate) fn shared(&mut self) -> SharedHeads<'_> {
+        match &mut self.data {
+            Data::F32(heads) => SharedHeads::F32(Shared::new(heads)),
+            Data::F16(heads) => SharedHeads::F16(Shared::new(heads)),
         }
     }
 

@@ -19,6 +19,7 @@
 pub mod activation;
 pub mod activations;
 pub mod attention;
+pub mod heads;
 pub mod isa;
 pub mod kv;
 pub mod lanes;
@@ -33,7 +34,7 @@ mod shared;
 mod simd;
 pub mod training;
 
-pub use activations::Activations;
+pub use activations::{Activations, Rows};
 pub use attention::{HeadShape, Query, attention};
 pub use isa::Isa;
 pub use kv::{KvFormat, KvStore};

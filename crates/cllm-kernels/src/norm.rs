@@ -10,7 +10,7 @@ multiversion! {
     pub fn rms_norm(x: &[f32], gain: &[f32], eps: f32, out: &mut [f32]) {
         let d = gain.len();
         for (x, out) in x.chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-            let scale = inverse_rms(x, eps);
+            let scale = inverse(x, eps);
             for ((y, &x), &g) in out.iter_mut().zip(x).zip(gain) {
                 *y = (x * scale) * g;
             }
@@ -23,7 +23,7 @@ multiversion! {
     /// the query and key heads of Qwen3.
     pub fn rms_norm_in_place(x: &mut [f32], gain: &[f32], eps: f32) {
         for x in x.chunks_exact_mut(gain.len()) {
-            let scale = inverse_rms(x, eps);
+            let scale = inverse(x, eps);
             for (x, &g) in x.iter_mut().zip(gain) {
                 *x = (*x * scale) * g;
             }
@@ -31,8 +31,15 @@ multiversion! {
     }
 }
 
+multiversion! {
+    /// What the norm multiplies a row by, besides the gains: `1 / sqrt(mean(x^2) + eps)`.
+    pub(crate) fn inverse_rms(x: &[f32], eps: f32) -> f32 {
+        inverse(x, eps)
+    }
+}
+
 #[inline(always)]
-fn inverse_rms(x: &[f32], eps: f32) -> f32 {
+fn inverse(x: &[f32], eps: f32) -> f32 {
     1.0 / (dot(x, x) / x.len() as f32 + eps).sqrt()
 }
 

@@ -60,10 +60,10 @@ multiversion! {
         let half = cos.len();
         for head in heads.chunks_exact_mut(2 * half) {
             let (first, second) = head.split_at_mut(half);
-            for i in 0..half {
-                let (a, b) = (first[i], second[i]);
-                first[i] = a.mul_add(cos[i], -(b * sin[i]));
-                second[i] = b.mul_add(cos[i], a * sin[i]);
+            for (((first, second), &cos), &sin) in first.iter_mut().zip(second).zip(cos).zip(sin) {
+                let (a, b) = (*first, *second);
+                *first = a.mul_add(cos, -(b * sin));
+                *second = b.mul_add(cos, a * sin);
             }
         }
     }

@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use cllm_kernels::{Activations, Format, Isa, Linear, Pool};
+use cllm_kernels::{Activations, Format, Isa, Linear, Pool, Rows};
 use serde::Serialize;
 
 /// Inputs of the layer: a tile of twelve rows stays in the first-level cache, in f32 too.
@@ -95,8 +95,7 @@ impl Trial {
         let weights: Vec<f32> = (0..outputs * INPUTS).map(|i| (i % 251) as f32 - 125.0).collect();
         let layer = Linear::from_f32(outputs, INPUTS, &weights, format);
         let mut x = Activations::default();
-        let write = |_, row: &mut [f32]| row.copy_from_slice(&weights[..INPUTS]);
-        x.fill(isa, pool, (format, ROWS, INPUTS), &write);
+        x.fill(isa, pool, format, Rows::all(&weights[..INPUTS], INPUTS).only(&[0; ROWS]));
         Self { layer, x, out: vec![0.0; ROWS * outputs], best: Duration::MAX }
     }
 

@@ -7,15 +7,15 @@
 //! within a tile the rows of a group stand next to each other:
 //!
 //! ```text
-//! values  [tile][group][row][32]        scales, shifts, sums  [tile][group][row]
+//! values  [tile][group][row][32]        scales, shifts, offsets  [tile][group][row]
 //! ```
 //!
 //! So a kernel needs one pointer that only moves forward, however many rows it has.
 //! The numbers of a row are the same in any tile.
 
 mod quantize;
+mod rows;
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use crate::isa::Isa;
@@ -24,6 +24,7 @@ use crate::pool::Pool;
 use crate::shared::Shared;
 
 pub(crate) use quantize::round_to_bf16;
+pub use rows::Rows;
 
 /// Elements that share a scale, in activations and in weights.
 pub const GROUP: usize = 32;
@@ -33,7 +34,7 @@ pub(crate) const TILE_ROWS: usize = 12;
 
 /// Elements per piece when rows are written in parallel: below this a step costs more
 /// than it saves.
-const PIECE: usize = 4096;
+const PIECE: usize = 2048;
 
 /// Rows of activations, shape `(R, K)`, ready for a linear layer.
 #[derive(Debug)]
@@ -62,13 +63,9 @@ pub(crate) struct Eight {
     pub(crate) scales: Vec<f32>,
     /// `scale * sum`, which a weight's minimum is multiplied by.
     pub(crate) shifts: Vec<f32>,
-    /// Sum of a group's values.
-    pub(crate) sums: Vec<i32>,
-}
-
-thread_local! {
-    /// A row on its way into the store.
-    static ROW: RefCell<Vec<[f32; GROUP]>> = const { RefCell::new(Vec::new()) };
+    /// -128 times the sum of a group's values: what an integer sum of weights around 128 begins
+    /// with.
+    pub(crate) offsets: Vec<i32>,
 }
 
 impl Default for Activations {
@@ -96,38 +93,40 @@ impl Activations {
                     eight.values.resize(len, [0; GROUP]);
                     eight.scales.resize(len, 0.0);
                     eight.shifts.resize(len, 0.0);
-                    eight.sums.resize(len, 0);
+                    eight.offsets.resize(len, 0);
                 }
             }
         }
     }
 
-    /// Fills all rows: `write(r, out)` writes row r, shape `(K,)`, on any thread.
-    pub fn fill(
-        &mut self,
-        isa: Isa,
-        pool: &mut Pool,
-        (format, rows, inputs): (Format, usize, usize),
-        write: &(dyn Fn(usize, &mut [f32]) + Sync),
-    ) {
-        self.reset(format, rows, inputs);
-        let groups = self.groups();
-        let rows_per_piece = (PIECE / inputs.max(1)).max(1);
+    /// Fills it with rows for weights of `format`.
+    ///
+    /// Threads share groups of inputs, not rows: what one writes lies side by side, and they do
+    /// not take each other's cache lines away. A norm's sum over a row is cheap enough for each to
+    /// make it for itself.
+    pub fn fill(&mut self, isa: Isa, pool: &mut Pool, format: Format, rows: Rows<'_>) {
+        self.reset(format, rows.len(), rows.width());
+        let (tiles, groups) = (self.tiles(), self.groups());
+        if rows.is_empty() {
+            return;
+        }
+        let most = (rows.len() * rows.width() / PIECE).clamp(1, groups);
+        let parts = pool.threads().div_ceil(tiles.len()).min(most);
         let writer = self.writer();
-        pool.run(rows.div_ceil(rows_per_piece), &|piece| {
-            ROW.with_borrow_mut(|buffer| {
-                buffer.resize(groups, [0.0; GROUP]);
-                for row in piece * rows_per_piece..((piece + 1) * rows_per_piece).min(rows) {
-                    let flat = buffer.as_flattened_mut();
-                    flat[inputs..].fill(0.0);
-                    write(row, &mut flat[..inputs]);
-                    // SAFETY: each row belongs to one piece, and each piece to one thread.
-                    #[expect(unsafe_code, reason = "threads write rows of their own")]
-                    unsafe {
-                        writer.write_row(isa, row, buffer);
-                    }
+        pool.run_near(tiles.len() * parts, &|piece| {
+            let (tile, part) = (piece / parts, piece % parts);
+            let mut buffer = [[0.0; GROUP]; TILE_ROWS];
+            let buffer = &mut buffer[..tiles.rows(tile).len()];
+            let taken = rows.tile(isa, tiles.rows(tile));
+            for group in groups * part / parts..groups * (part + 1) / parts {
+                rows.group(isa, &taken, group, buffer);
+                // SAFETY: each group of each tile belongs to one piece, and each piece to one
+                // thread.
+                #[expect(unsafe_code, reason = "threads write groups of their own")]
+                unsafe {
+                    writer.write_rows(isa, tile, group, buffer);
                 }
-            });
+            }
         });
     }
 
@@ -165,7 +164,7 @@ impl Activations {
                 values: Shared::new(&mut eight.values),
                 scales: Shared::new(&mut eight.scales),
                 shifts: Shared::new(&mut eight.shifts),
-                sums: Shared::new(&mut eight.sums),
+                offsets: Shared::new(&mut eight.offsets),
             }),
         };
         Writer { tiles, groups, store }
@@ -195,17 +194,6 @@ impl Tiles {
         let start = |tile: usize| tile * short + tile.min(longer);
         start(tile)..start(tile + 1)
     }
-
-    /// The rows of the tile that holds `row`.
-    fn around(self, row: usize) -> Range<usize> {
-        let (short, longer) = (self.rows / self.count, self.rows % self.count);
-        let in_longer = longer * (short + 1);
-        self.rows(if row < in_longer {
-            row / (short + 1)
-        } else {
-            longer + (row - in_longer) / short
-        })
-    }
 }
 
 /// Writes activations from several threads.
@@ -222,27 +210,6 @@ enum SharedStore<'a> {
 }
 
 impl Writer<'_> {
-    /// Writes all groups of a row.
-    ///
-    /// # Safety
-    /// No other thread writes this row at the same time.
-    #[expect(unsafe_code, reason = "the caller promises disjoint places")]
-    unsafe fn write_row(&self, isa: Isa, row: usize, x: &[[f32; GROUP]]) {
-        assert!(x.len() == self.groups);
-        let tile = self.tiles.around(row);
-        let step = tile.len();
-        let place = tile.start * self.groups + (row - tile.start);
-        // SAFETY: places of different rows are different.
-        unsafe {
-            if step == 1 {
-                return self.store.write(isa, place, x);
-            }
-            for (g, x) in x.iter().enumerate() {
-                self.store.write(isa, place + g * step, std::slice::from_ref(x));
-            }
-        }
-    }
-
     /// Writes one group of all rows of a tile.
     ///
     /// # Safety
@@ -280,7 +247,7 @@ impl SharedStore<'_> {
                         values: to.values.slice(place, len),
                         scales: to.scales.slice(place, len),
                         shifts: to.shifts.slice(place, len),
-                        sums: to.sums.slice(place, len),
+                        offsets: to.offsets.slice(place, len),
                     };
                     quantize::quantize(isa, x, places);
                 }
@@ -294,7 +261,7 @@ struct SharedEight<'a> {
     values: Shared<'a, [i8; GROUP]>,
     scales: Shared<'a, f32>,
     shifts: Shared<'a, f32>,
-    sums: Shared<'a, i32>,
+    offsets: Shared<'a, i32>,
 }
 
 #[cfg(test)]
@@ -310,7 +277,6 @@ mod tests {
                 let range = tiles.rows(tile);
                 assert_eq!(range.start, next);
                 assert!((1..=TILE_ROWS).contains(&range.len()));
-                range.clone().for_each(|row| assert_eq!(tiles.around(row), range));
                 next = range.end;
             }
             assert_eq!(next, rows);

@@ -13,16 +13,17 @@ pub(super) struct Groups<'a> {
     pub(super) values: &'a mut [[i8; GROUP]],
     pub(super) scales: &'a mut [f32],
     pub(super) shifts: &'a mut [f32],
-    pub(super) sums: &'a mut [i32],
+    pub(super) offsets: &'a mut [i32],
 }
 
 multiversion! {
     /// `scale = max|x| / 127`, `value = round(x / scale)` to nearest even, per group.
     pub(super) fn quantize(x: &[[f32; GROUP]], to: Groups<'_>) {
-        let places = to.values.iter_mut().zip(to.scales).zip(to.shifts).zip(to.sums);
-        for (x, (((values, scale), shift), sum)) in x.iter().zip(places) {
-            (*scale, *sum) = quantize_group(x, values);
-            *shift = *scale * *sum as f32;
+        let places = to.values.iter_mut().zip(to.scales).zip(to.shifts).zip(to.offsets);
+        for (x, (((values, scale), shift), offset)) in x.iter().zip(places) {
+            // Read from registers: a sum just stored would have to be waited for.
+            let (a, v) = quantize_group(x, values);
+            (*scale, *shift, *offset) = (a, a * v as f32, -128 * v);
         }
     }
 }
@@ -89,8 +90,8 @@ mod tests {
     fn quantized(isa: Isa, x: &[[f32; GROUP]]) -> Quantized {
         let n = x.len();
         let mut found = (vec![[0; GROUP]; n], vec![0.0; n], vec![0.0; n], vec![0; n]);
-        let (values, scales, shifts, sums) = &mut found;
-        quantize(isa, x, Groups { values, scales, shifts, sums });
+        let (values, scales, shifts, offsets) = &mut found;
+        quantize(isa, x, Groups { values, scales, shifts, offsets });
         found
     }
 
@@ -100,13 +101,13 @@ mod tests {
             x in prop::collection::vec(prop::array::uniform32(-1e3f32..1e3), 1..4),
         ) {
             let want = quantized(Isa::PORTABLE, &x);
-            let (values, scales, shifts, sums) = &want;
+            let (values, scales, shifts, offsets) = &want;
             for (i, x) in x.iter().enumerate() {
                 for (&v, &q) in x.iter().zip(&values[i]) {
                     prop_assert!((f32::from(q) * scales[i] - v).abs() <= 0.5001 * scales[i]);
                 }
                 let sum: i32 = values[i].iter().map(|&v| i32::from(v)).sum();
-                prop_assert_eq!((sums[i], shifts[i]), (sum, scales[i] * sum as f32));
+                prop_assert_eq!((offsets[i], shifts[i]), (-128 * sum, scales[i] * sum as f32));
             }
             for isa in Isa::available() {
                 prop_assert_eq!(&quantized(isa, &x), &want);
@@ -136,9 +137,9 @@ mod tests {
     fn ties_go_to_even_and_zero_stays_zero() {
         let mut x = [[0.0; GROUP]; 2];
         x[0][..5].copy_from_slice(&[127.0, 0.5, 1.5, -0.5, -2.5]);
-        let (values, scales, _, sums) = quantized(Isa::PORTABLE, &x);
+        let (values, scales, _, offsets) = quantized(Isa::PORTABLE, &x);
         assert_eq!(values[0][..5], [127, 0, 2, 0, -2]);
-        assert_eq!((scales[1], sums[1]), (0.0, 0));
+        assert_eq!((scales[1], offsets[1]), (0.0, 0));
     }
 
     #[test]

@@ -49,9 +49,34 @@ impl Quantized {
         }
     }
 
-    /// Quantises one output's weights, shape `(K,)`, to integers of 0 to `most`, group by
-    /// group.
-    pub(super) fn fill(&mut self, most: f32, weights: &[f32]) {
+    /// Quantises one output's weights, shape `(K,)`, group by group: to eight bits as Q8_0 does, to
+    /// four as Q4_1.
+    pub(super) fn fill(&mut self, format: Format, weights: &[f32]) {
+        if format == Format::W8 {
+            self.around_128(weights);
+        } else {
+            self.between_extremes(15.0, weights);
+        }
+    }
+
+    /// To integers of 1 to 255, 128 being zero.
+    fn around_128(&mut self, weights: &[f32]) {
+        for (g, group) in weights.chunks(GROUP).enumerate() {
+            let largest = group.iter().fold(0.0f32, |largest, w| largest.max(w.abs()));
+            let scale = f16::from_f32(largest / 127.0);
+            let s = scale.to_f32();
+            let inverse = if s == 0.0 { 0.0 } else { 1.0 / s };
+            for (value, &w) in self.values[g * GROUP..].iter_mut().zip(group) {
+                *value = (w * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8 ^ 128;
+            }
+            let broken = group.iter().any(|w| !w.is_finite()) || !s.is_finite();
+            self.scales[g] = if broken { f16::NAN } else { scale };
+            self.minima[g] = f16::from_f32(-128.0 * s);
+        }
+    }
+
+    /// To integers of 0 to `most`, the smallest weight being 0.
+    fn between_extremes(&mut self, most: f32, weights: &[f32]) {
         for (g, group) in weights.chunks(GROUP).enumerate() {
             let low = group.iter().copied().fold(f32::INFINITY, f32::min);
             let high = group.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -92,7 +117,7 @@ impl Linear {
                     }
                     (Source::Float(read), Format::W8 | Format::W4) => {
                         read(output, &mut row);
-                        quantized.fill(if format == Format::W8 { 255.0 } else { 15.0 }, &row);
+                        quantized.fill(format, &row);
                         panel::pack_integers(format, bytes, lane, &quantized);
                     }
                     (Source::Integers(read), Format::W8 | Format::W4) => {
@@ -108,5 +133,6 @@ impl Linear {
                 }
             }
         });
+        self.panels.find_symmetry();
     }
 }

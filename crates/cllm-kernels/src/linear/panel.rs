@@ -53,13 +53,15 @@ pub(super) struct Panels {
     len: usize,
     groups: usize,
     lines: Lines,
+    symmetric: bool,
 }
 
 impl Panels {
     /// All-zero panels for `outputs` outputs of `inputs` inputs.
     pub(super) fn zeros(format: Format, outputs: usize, inputs: usize) -> Self {
         let lines = Lines::zeros(bytes_for(format, outputs, inputs));
-        Self { format, len: outputs.div_ceil(PANEL), groups: inputs.div_ceil(GROUP), lines }
+        let (len, groups) = (outputs.div_ceil(PANEL), inputs.div_ceil(GROUP));
+        Self { format, len, groups, lines, symmetric: false }
     }
 
     pub(super) fn format(&self) -> Format {
@@ -68,6 +70,22 @@ impl Panels {
 
     pub(super) fn groups(&self) -> usize {
         self.groups
+    }
+
+    /// Whether these are eight-bit weights around 128, every minimum being -128 times its scale, so
+    /// that a kernel need not look at minima.
+    pub(super) fn symmetric(&self) -> bool {
+        self.symmetric
+    }
+
+    /// Finds that out, after weights were written.
+    pub(super) fn find_symmetry(&mut self) {
+        let around = |group: &[u8]| {
+            let (_, scales) = group.split_at(group.len() - 4 * PANEL);
+            (0..PANEL).all(|lane| half_at(scales, PANEL + lane) == -128.0 * half_at(scales, lane))
+        };
+        let groups = self.format.group_bytes();
+        self.symmetric = self.format == Format::W8 && self.lines.chunks_exact(groups).all(around);
     }
 
     /// Number of panels.

@@ -2,7 +2,7 @@
 
 use super::load::Quantized;
 use super::*;
-use crate::activations::{Eight, GROUP, Store, round_to_bf16};
+use crate::activations::{Eight, GROUP, Rows, Store, round_to_bf16};
 use half::f16;
 use proptest::prelude::*;
 
@@ -21,14 +21,38 @@ pub(super) fn noise(len: usize, seed: u64) -> Vec<f32> {
 /// Rows of f32, shape `(R, K)`, as activations.
 fn activations(pool: &mut Pool, isa: Isa, format: Format, x: &[f32], k: usize) -> Activations {
     let mut activations = Activations::default();
-    activations.fill(isa, pool, (format, x.len() / k, k), &|row, out| {
-        out.copy_from_slice(&x[row * k..][..k]);
-    });
+    activations.fill(isa, pool, format, Rows::all(x, k));
     activations
 }
 
+/// One output's weights as integers, without symmetry if they are `shifted`.
+fn quantized(format: Format, weights: &[f32], shifted: bool) -> Quantized {
+    let mut q = Quantized::new(weights.len().div_ceil(GROUP));
+    q.fill(format, weights);
+    if shifted {
+        q.minima.iter_mut().for_each(|m| *m = f16::from_f32(m.to_f32() + 0.25));
+    }
+    q
+}
+
+/// A layer, with `shifted` one as files have them whose integers have minima of their own.
+fn layer(outputs: usize, inputs: usize, weights: &[f32], format: Format, shifted: bool) -> Linear {
+    if !shifted {
+        return Linear::from_f32(outputs, inputs, weights, format);
+    }
+    let read = |output: usize, row: Integers<'_>| {
+        let q = quantized(format, &weights[output * inputs..][..inputs], shifted);
+        row.values.copy_from_slice(&q.values[..inputs]);
+        row.scales.copy_from_slice(&q.scales);
+        row.minima.copy_from_slice(&q.minima);
+    };
+    let mut linear = Linear::zeros(outputs, inputs, format);
+    linear.load(&mut Pool::single(), &Source::Integers(&read));
+    linear
+}
+
 /// The outputs by their definition, one at a time: no tiles, no panels, one thread.
-fn reference(linear: &Linear, weights: &[f32], x: &[f32]) -> Vec<f32> {
+fn reference(linear: &Linear, weights: &[f32], shifted: bool, x: &[f32]) -> Vec<f32> {
     let (k, n) = (linear.inputs(), linear.outputs());
     let mut out = Vec::with_capacity(x.len() / k * n);
     for x in x.chunks(k) {
@@ -44,10 +68,8 @@ fn reference(linear: &Linear, weights: &[f32], x: &[f32]) -> Vec<f32> {
                 in_order(&x, &w, 2)
             }
             Store::Eight(x) => {
-                let mut q = Quantized::new(k.div_ceil(GROUP));
-                let most = if linear.format() == Format::W8 { 255.0 } else { 15.0 };
-                q.fill(most, &weights[output * k..][..k]);
-                groups_in_order(&q, x)
+                let q = quantized(linear.format(), &weights[output * k..][..k], shifted);
+                groups_in_order(&q, x, linear.format() == Format::W8 && !shifted)
             }
         }));
     }
@@ -71,13 +93,18 @@ fn in_order(x: &[f32], w: &[f32], inputs: usize) -> f32 {
     y
 }
 
-/// The two lines of the integer formats' definition.
-fn groups_in_order(w: &Quantized, x: &Eight) -> f32 {
+/// The lines of the integer formats' definition.
+fn groups_in_order(w: &Quantized, x: &Eight, symmetric: bool) -> f32 {
     let mut y = 0.0f32;
     for (g, values) in x.values.iter().enumerate() {
         let weights = &w.values[g * GROUP..][..GROUP];
         let dot: i32 = weights.iter().zip(values).map(|(&q, &v)| i32::from(q) * i32::from(v)).sum();
         let sum: i32 = values.iter().map(|&v| i32::from(v)).sum();
+        if symmetric {
+            let dot = dot - 128 * sum;
+            y = (dot as f32).mul_add(w.scales[g].to_f32() * x.scales[g], y);
+            continue;
+        }
         y = (dot as f32).mul_add(w.scales[g].to_f32() * x.scales[g], y);
         y = w.minima[g].to_f32().mul_add(x.scales[g] * sum as f32, y);
     }
@@ -99,13 +126,16 @@ proptest! {
         k in 1usize..140,
         n in 1usize..40,
         threads in 1usize..4,
-        format in prop::sample::select(vec![Format::F32, Format::Bf16, Format::W8, Format::W4]),
+        (format, shifted) in prop::sample::select(vec![
+            (Format::F32, false), (Format::Bf16, false),
+            (Format::W8, false), (Format::W8, true), (Format::W4, false), (Format::W4, true),
+        ]),
         seed: u64,
     ) {
         let weights = noise(n * k, seed);
-        let linear = Linear::from_f32(n, k, &weights, format);
+        let linear = layer(n, k, &weights, format, shifted);
         let x = noise(rows * k, seed ^ 1);
-        let want = reference(&linear, &weights, &x);
+        let want = reference(&linear, &weights, shifted, &x);
         let mut pool = Pool::new(threads).unwrap();
         for isa in Isa::available() {
             let input = activations(&mut pool, isa, format, &x, k);
@@ -148,8 +178,9 @@ fn argmax_takes_the_lowest_of_equals_and_reports_nan() {
 fn packed_weights_are_within_half_a_step_and_kept_if_they_fit() {
     let (n, k) = (19, 70);
     let weights = noise(n * k, 3);
-    for (format, steps) in [(Format::W8, 255.0), (Format::W4, 15.0)] {
+    for (format, steps) in [(Format::W8, 254.0), (Format::W4, 15.0)] {
         let linear = Linear::from_f32(n, k, &weights, format);
+        assert_eq!(linear.panels.symmetric(), format == Format::W8);
         let mut row = vec![0.0; k];
         for output in 0..n {
             linear.read_output(output, &mut row);

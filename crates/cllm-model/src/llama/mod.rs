@@ -14,10 +14,9 @@ use std::time::Instant;
 
 use cllm_decode::lm::argmax;
 use cllm_decode::{Batch, CausalLm, KvCache, LmError, Output, Want};
-use cllm_kernels::norm::{rms_norm, rms_norm_in_place};
-use cllm_kernels::rope::rotate;
+use cllm_kernels::heads::{Heads, Place};
 use cllm_kernels::{
-    Activations, Best, Format, HeadShape, Isa, KvFormat, KvStore, Pool, Query, RopeTable,
+    Activations, Best, Format, HeadShape, Isa, KvFormat, KvStore, Pool, Query, RopeTable, Rows,
 };
 
 use crate::compute::Compute;
@@ -29,10 +28,6 @@ pub use cache::LlamaCache;
 use plan::Plan;
 pub use rope::frequencies;
 use weights::Weights;
-
-/// Rows per piece when cheap elementwise work is shared between threads: below this a
-/// parallel step costs more than it saves.
-const PIECE: usize = 8;
 
 /// A model of the Llama family, ready to run.
 #[derive(Debug)]
@@ -155,33 +150,26 @@ impl Llama {
         let (q_width, kv_width) = (shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim);
 
         let width = q_width + 2 * kv_width;
-        let gain = (&layer.attention_norm[..], config.rms_norm_eps);
-        norm(isa, pool, x, gain, layer.qkv.format(), input);
+        let normed = Rows::all(x, config.hidden_size);
+        let normed = normed.normed(&layer.attention_norm, config.rms_norm_eps);
+        input.fill(isa, pool, layer.qkv.format(), normed);
         qkv.resize(batch.len() * width, 0.0);
         layer.qkv.apply(isa, pool, input, qkv);
 
-        let turned = config.rope_layers[index];
-        pool.for_each_chunk(qkv, PIECE * width, &|piece, qkv| {
-            for (i, qkv) in qkv.chunks_exact_mut(width).enumerate() {
-                let (q, kv) = qkv.split_at_mut(q_width);
-                let k = &mut kv[..kv_width];
-                if let Some((q_gain, k_gain)) = &layer.qk_norm {
-                    rms_norm_in_place(isa, q, q_gain, config.rms_norm_eps);
-                    rms_norm_in_place(isa, k, k_gain, config.rms_norm_eps);
-                }
-                if turned {
-                    let (cos, sin) = rope.at(batch.rows()[piece * PIECE + i].position);
-                    rotate(isa, q, cos, sin);
-                    rotate(isa, k, cos, sin);
-                }
-            }
-        });
-        for ((row, &slot), qkv) in
-            batch.rows().iter().zip(plan.slots()).zip(qkv.chunks_exact(width))
-        {
-            let (k, v) = qkv[q_width..].split_at(kv_width);
-            caches[row.sequence].layer_mut(index).write(slot, k, v);
-        }
+        let heads = Heads {
+            shape,
+            norms: layer.qk_norm.as_ref().map(|(q, k)| [&q[..], &k[..]]),
+            eps: config.rms_norm_eps,
+            rope: config.rope_layers[index].then_some(&*rope),
+        };
+        let places: Vec<Place> = batch
+            .rows()
+            .iter()
+            .zip(plan.slots())
+            .map(|(row, &slot)| Place { position: row.position, store: row.sequence, slot })
+            .collect();
+        let mut stores: Vec<_> = caches.iter_mut().map(|cache| cache.layer_mut(index)).collect();
+        heads.place(isa, pool, qkv, &places, &mut stores);
 
         let window = config.sliding_window[index];
         let queries: Vec<Query<'_>> = batch
@@ -198,9 +186,7 @@ impl Llama {
         attended.resize(batch.len() * q_width, 0.0);
         cllm_kernels::attention(isa, pool, shape, &queries, attended);
 
-        input.fill(isa, pool, (layer.output.format(), batch.len(), q_width), &|row, out| {
-            out.copy_from_slice(&attended[row * q_width..][..q_width]);
-        });
+        input.fill(isa, pool, layer.output.format(), Rows::all(attended, q_width));
         layer.output.add_to(isa, pool, input, x);
     }
 
@@ -209,8 +195,8 @@ impl Llama {
         let Self { config, weights, isa, pool, scratch, .. } = self;
         let Scratch { x, input, gated, .. } = scratch;
         let (layer, isa) = (&weights.layers[index], *isa);
-        let gain = (&layer.mlp_norm[..], config.rms_norm_eps);
-        norm(isa, pool, x, gain, layer.gate_up.format(), input);
+        let normed = Rows::all(x, config.hidden_size).normed(&layer.mlp_norm, config.rms_norm_eps);
+        input.fill(isa, pool, layer.gate_up.format(), normed);
         layer.gate_up.apply(isa, pool, input, layer.down.format(), gated);
         layer.down.add_to(isa, pool, gated, x);
     }
@@ -224,9 +210,8 @@ impl Llama {
         let hidden = |want: Want, input: &mut Activations, pool: &mut Pool| {
             let rows: Vec<usize> =
                 (0..batch.len()).filter(|&i| batch.rows()[i].want == want).collect();
-            input.fill(isa, pool, (weights.head.format(), rows.len(), d), &|i, out| {
-                rms_norm(isa, &x[rows[i] * d..][..d], &weights.norm, config.rms_norm_eps, out);
-            });
+            let normed = Rows::all(x, d).only(&rows).normed(&weights.norm, config.rms_norm_eps);
+            input.fill(isa, pool, weights.head.format(), normed);
             rows
         };
         let broken = |row: usize| LmError::NotFinite { position: batch.rows()[row].position };
@@ -306,19 +291,4 @@ impl CausalLm for Llama {
     fn now(&self) -> Option<f64> {
         Some(self.loaded.elapsed().as_secs_f64() * 1e3)
     }
-}
-
-/// `out = rms_norm(x) * gain`, all rows, for weights of `format`.
-fn norm(
-    isa: Isa,
-    pool: &mut Pool,
-    x: &[f32],
-    (gain, eps): (&[f32], f32),
-    format: Format,
-    out: &mut Activations,
-) {
-    let d = gain.len();
-    out.fill(isa, pool, (format, x.len() / d, d), &|row, out| {
-        rms_norm(isa, &x[row * d..][..d], gain, eps, out);
-    });
 }

@@ -5,7 +5,7 @@
 //! Four-bit weights are at most 15, so a pair is at most 2 * 15 * 127 = 3,810. Eight-bit
 //! weights would saturate: with AVX2 alone, 128 is taken off them, their sign is moved to
 //! the activation, and a pair is at most 2 * 128 * 127 = 32,512; 128 times the sum of the
-//! activations is added again. All of it is exact.
+//! activations is added again, unless the weights are meant without that 128. All of it is exact.
 
 use std::arch::x86_64::*;
 
@@ -73,9 +73,9 @@ fn unsigned<const EIGHT: bool>(group: &[u8], q: usize, half: usize) -> __m256i {
 }
 
 /// Defines `rows`, which runs a tile; it is compiled with `$features` and adds products of
-/// bytes to sums by `$dot`. `$bias` is what `$dot` leaves out, in activations.
+/// bytes to sums by `$dot`. `$less` is what `$dot` takes off eight-bit weights: 128 or nothing.
 macro_rules! integer_rows {
-    ($name:ident, $features:literal, bias $bias:literal, $dot:item) => {
+    ($name:ident, $features:literal, less $less:literal, $dot:item) => {
         mod $name {
             use super::*;
 
@@ -112,9 +112,14 @@ macro_rules! integer_rows {
                 for (g, group) in panel.chunks_exact(bytes).enumerate() {
                     let at = g * tile.rows + first;
                     let values = &tile.values[at..at + R];
-                    let bias = if EIGHT { $bias } else { 0 };
+                    // An offset is -128 times the sum of the activations.
+                    let times = match (tile.symmetric, EIGHT && $less == 128) {
+                        (true, false) => 1,
+                        (false, true) => -1,
+                        _ => 0,
+                    };
                     let mut dots: [[__m256i; 2]; R] = std::array::from_fn(|r| {
-                        [_mm256_set1_epi32(bias * tile.sums[at + r]); 2]
+                        [_mm256_set1_epi32(times * tile.offsets[at + r]); 2]
                     });
                     for q in 0..GROUP / 4 {
                         let weights = [0, 1].map(|half| unsigned::<EIGHT>(group, q, half));
@@ -134,8 +139,10 @@ macro_rules! integer_rows {
                             let scale = _mm256_mul_ps(halves(&scales[16 * half..]), a);
                             let dot = _mm256_cvtepi32_ps(dots[r][half]);
                             sums[r][half] = _mm256_fmadd_ps(dot, scale, sums[r][half]);
-                            let minimum = halves(&scales[2 * PANEL + 16 * half..]);
-                            sums[r][half] = _mm256_fmadd_ps(minimum, shift, sums[r][half]);
+                            if !tile.symmetric {
+                                let minimum = halves(&scales[2 * PANEL + 16 * half..]);
+                                sums[r][half] = _mm256_fmadd_ps(minimum, shift, sums[r][half]);
+                            }
                         }
                     }
                 }
@@ -155,7 +162,7 @@ macro_rules! integer_rows {
 }
 
 integer_rows! {
-    plain, "avx2,fma,f16c", bias 128,
+    plain, "avx2,fma,f16c", less 128,
     fn dot<const EIGHT: bool>(sum: __m256i, weights: __m256i, values: __m256i) -> __m256i {
         let pairs = if EIGHT {
             // Flipping the top bit takes 128 off.
@@ -169,7 +176,7 @@ integer_rows! {
 }
 
 integer_rows! {
-    vnni, "avx2,fma,f16c,avxvnni", bias 0,
+    vnni, "avx2,fma,f16c,avxvnni", less 0,
     fn dot<const EIGHT: bool>(sum: __m256i, weights: __m256i, values: __m256i) -> __m256i {
         _mm256_dpbusd_avx_epi32(sum, weights, values)
     }
@@ -180,13 +187,13 @@ integer_rows! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::activations::Activations;
+    use crate::activations::{Activations, Rows};
     use crate::linear::Linear;
     use crate::linear::tests::noise;
     use crate::{Isa, Pool};
 
     integer_rows! {
-        evex, "avx2,fma,f16c,avx512vl,avx512vnni", bias 0,
+        evex, "avx2,fma,f16c,avx512vl,avx512vnni", less 0,
         fn dot<const EIGHT: bool>(sum: __m256i, weights: __m256i, values: __m256i) -> __m256i {
             _mm256_dpbusd_epi32(sum, weights, values)
         }
@@ -202,13 +209,11 @@ mod tests {
             let (k, x) = (96, noise(rows * 96, 5));
             let linear = Linear::from_f32(PANEL, k, &noise(PANEL * k, 4), format);
             let mut activations = Activations::default();
-            activations.fill(Isa::PORTABLE, &mut Pool::single(), (format, rows, k), &|r, out| {
-                out.copy_from_slice(&x[r * k..][..k]);
-            });
+            activations.fill(Isa::PORTABLE, &mut Pool::single(), format, Rows::all(&x, k));
             let crate::activations::Store::Eight(eight) = activations.store() else {
                 panic!("integers take eight bits")
             };
-            let tile = EightTile::new(eight, 0..rows * k / GROUP, rows);
+            let tile = EightTile::new(eight, 0..rows * k / GROUP, rows, linear.panels.symmetric());
             let (mut want, mut found) = ([[0.0; PANEL]; TILE_ROWS], [[0.0; PANEL]; TILE_ROWS]);
             let panel = linear.panels.panel(0);
             super::super::portable::run(format, panel, tile, &mut want);

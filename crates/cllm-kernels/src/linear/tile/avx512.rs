@@ -33,7 +33,12 @@ pub(super) fn run_integers(
                     ($n, Format::W4) => unsafe { four::<$n>(panel, ahead, tile, outputs) },
                     // SAFETY: as above.
                     #[expect(unsafe_code, reason = "calls a function compiled for more features")]
-                    ($n, _) => unsafe { eight::<$n>(panel, ahead, tile, outputs) },
+                    ($n, _) if tile.symmetric => unsafe {
+                        eight::<$n, true>(panel, ahead, tile, outputs)
+                    },
+                    // SAFETY: as above.
+                    #[expect(unsafe_code, reason = "calls a function compiled for more features")]
+                    ($n, _) => unsafe { eight::<$n, false>(panel, ahead, tile, outputs) },
                 )*
                 (n, _) => unreachable!("tiles have 1 to {TILE_ROWS} rows, not {n}"),
             }
@@ -113,10 +118,11 @@ fn store(sums: &[__m512], outputs: &mut TileOutputs) {
     }
 }
 
-/// The end of a group: scales its integer sums into the float sums.
+/// The end of a group: scales its integer sums into the float sums. Symmetric weights have no
+/// minima to be added.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn scale<const R: usize>(
+fn scale<const R: usize, const SYMMETRIC: bool>(
     sums: &mut [__m512; R],
     dots: &[__m512i; R],
     halves_of: &[u8; 4 * PANEL],
@@ -128,12 +134,14 @@ fn scale<const R: usize>(
     for r in 0..R {
         let scale = _mm512_mul_ps(s, _mm512_set1_ps(scales[r]));
         sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), scale, sums[r]);
-        sums[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(shifts[r]), sums[r]);
+        if !SYMMETRIC {
+            sums[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(shifts[r]), sums[r]);
+        }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn eight<const R: usize>(
+fn eight<const R: usize, const SYMMETRIC: bool>(
     panel: &[u8],
     ahead: Ahead,
     tile: EightTile<'_>,
@@ -142,19 +150,26 @@ fn eight<const R: usize>(
     let panel = panel.as_chunks::<W8_GROUP>().0;
     let (values, _) = tile.values.as_chunks::<R>();
     let scales = tile.scales.as_chunks::<R>().0.iter().zip(tile.shifts.as_chunks::<R>().0);
+    let numbers = scales.zip(tile.offsets.as_chunks::<R>().0);
     let mut sums = [_mm512_setzero_ps(); R];
-    for (g, ((group, values), (scales, shifts))) in panel.iter().zip(values).zip(scales).enumerate()
+    for (g, ((group, values), ((scales, shifts), offsets))) in
+        panel.iter().zip(values).zip(numbers).enumerate()
     {
         ahead.fetch::<R>(g);
         let [lines @ .., halves] = group.as_chunks::<64>().0 else { unreachable!("nine lines") };
         let mut dots = [_mm512_setzero_si512(); R];
+        if SYMMETRIC {
+            for (dot, &offset) in dots.iter_mut().zip(offsets) {
+                *dot = _mm512_set1_epi32(offset);
+            }
+        }
         for (q, bytes) in lines.iter().enumerate() {
             let weights = line(bytes);
             for r in 0..R {
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&values[r], q));
             }
         }
-        scale(&mut sums, &dots, halves, scales, shifts);
+        scale::<R, SYMMETRIC>(&mut sums, &dots, halves, scales, shifts);
     }
     store(&sums, outputs);
 }
@@ -187,7 +202,7 @@ fn four<const R: usize>(
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&values[r], 2 * q + 1));
             }
         }
-        scale(&mut sums, &dots, halves, scales, shifts);
+        scale::<R, false>(&mut sums, &dots, halves, scales, shifts);
     }
     store(&sums, outputs);
 }

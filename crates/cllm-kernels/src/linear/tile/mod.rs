@@ -8,8 +8,14 @@
 //! y = fma(m, a * f32(sum v), y)          m: the weights' minimum
 //! ```
 //!
-//! The integer sums are exact, so any instruction set may compute them in any order; the
-//! two lines above are the only rounding and are the same everywhere.
+//! If all minima of a matrix are `-128 s`, as in Q8_0, it is one line and not two,
+//!
+//! ```text
+//! y = fma(f32(sum (q - 128) v), s * a, y)
+//! ```
+//!
+//! The integer sums are exact, so any instruction set may compute them in any order; these
+//! lines are the only rounding and are the same everywhere.
 //!
 //! **bf16.** Pairs (2j, 2j + 1) of the inputs are added in ascending order as the AVX-512
 //! instruction does it: `y = fma(x[2j+1], w[2j+1], y)`, then `y = fma(x[2j], w[2j], y)`.
@@ -44,20 +50,23 @@ pub(super) type TileOutputs = [PanelOutputs; TILE_ROWS];
 #[derive(Debug, Clone, Copy)]
 struct EightTile<'a> {
     rows: usize,
+    /// Of the weights: see [`Panels::symmetric`].
+    symmetric: bool,
     values: &'a [[i8; GROUP]],
     scales: &'a [f32],
     shifts: &'a [f32],
-    sums: &'a [i32],
+    offsets: &'a [i32],
 }
 
 impl<'a> EightTile<'a> {
-    fn new(eight: &'a Eight, range: Range<usize>, rows: usize) -> Self {
+    fn new(eight: &'a Eight, range: Range<usize>, rows: usize, symmetric: bool) -> Self {
         Self {
             rows,
+            symmetric,
             values: &eight.values[range.clone()],
             scales: &eight.scales[range.clone()],
             shifts: &eight.shifts[range.clone()],
-            sums: &eight.sums[range],
+            offsets: &eight.offsets[range],
         }
     }
 }
@@ -189,7 +198,7 @@ impl<'a> Tile<'a> {
                 float::run_bf16(isa, weights, &values[range], rows, outputs);
             }
             (Store::Eight(eight), format @ (Format::W8 | Format::W4)) => {
-                let tile = EightTile::new(eight, range, rows);
+                let tile = EightTile::new(eight, range, rows, self.panels.symmetric());
                 #[cfg(target_arch = "x86_64")]
                 if isa.has_avx512() {
                     let ahead = Ahead::new(self.panels, next, 1, self.part);

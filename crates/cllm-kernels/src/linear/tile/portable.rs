@@ -14,7 +14,7 @@ pub(super) fn run(format: Format, panel: &[u8], tile: EightTile<'_>, outputs: &m
         unpack(format, integers, &mut weights);
         for (r, outputs) in outputs.iter_mut().enumerate().take(tile.rows) {
             let at = g * tile.rows + r;
-            let mut dots = [0i32; PANEL];
+            let mut dots = [if tile.symmetric { tile.offsets[at] } else { 0 }; PANEL];
             for (weights, &v) in weights.iter().zip(&tile.values[at]) {
                 for (dot, &w) in dots.iter_mut().zip(weights) {
                     *dot += i32::from(w) * i32::from(v);
@@ -22,7 +22,9 @@ pub(super) fn run(format: Format, panel: &[u8], tile: EightTile<'_>, outputs: &m
             }
             for (lane, (y, dot)) in outputs.iter_mut().zip(dots).enumerate() {
                 *y = (dot as f32).mul_add(half_at(scales, lane) * tile.scales[at], *y);
-                *y = half_at(scales, PANEL + lane).mul_add(tile.shifts[at], *y);
+                if !tile.symmetric {
+                    *y = half_at(scales, PANEL + lane).mul_add(tile.shifts[at], *y);
+                }
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cllm_kernels::training::{Matrix, matmul};
-use cllm_kernels::{Activations, Linear};
+use cllm_kernels::{Activations, Linear, Rows};
 
 use super::Cpu;
 use super::operation::Operation;
@@ -48,12 +48,9 @@ impl Frozen {
 
     fn apply(&self, linear: &Linear, x: &[f32]) -> Vec<f32> {
         let (k, mut pool) = (linear.inputs(), self.cpu.pool());
-        let rows = x.len() / k;
         let mut input = Activations::default();
-        input.fill(self.cpu.isa, &mut pool, (linear.format(), rows, k), &|row, out| {
-            out.copy_from_slice(&x[row * k..][..k]);
-        });
-        let mut y = vec![0.0; rows * linear.outputs()];
+        input.fill(self.cpu.isa, &mut pool, linear.format(), Rows::all(x, k));
+        let mut y = vec![0.0; input.rows() * linear.outputs()];
         linear.apply(self.cpu.isa, &mut pool, &input, &mut y);
         y
     }
