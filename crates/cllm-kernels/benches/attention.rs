@@ -6,7 +6,7 @@
 use std::hint::black_box;
 use std::ops::Range;
 
-use cllm_kernels::{HeadShape, Isa, KvFormat, KvStore, Pool, Query, attention};
+use cllm_kernels::{Coming, HeadShape, Isa, KvFormat, KvStore, Pool, Query, attention};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 
 const LAYERS: usize = 30;
@@ -48,7 +48,7 @@ fn measure(c: &mut Criterion, rows: usize, settled: usize) {
                     .zip(&spans)
                     .map(|(q, span)| Query { q, kv, span })
                     .collect();
-                attention(isa, &mut pool, SHAPE, &queries, black_box(&mut out));
+                attention(isa, &mut pool, SHAPE, &queries, Coming::NONE, black_box(&mut out));
             }
         });
     });

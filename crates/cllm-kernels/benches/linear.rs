@@ -32,9 +32,7 @@ fn noise(seed: usize, out: &mut [f32]) {
 }
 
 fn linear(pool: &mut Pool, outputs: usize, inputs: usize, format: Format) -> Linear {
-    let mut linear = Linear::zeros(outputs, inputs, format);
-    linear.load(pool, &Source::Float(&noise));
-    linear
+    Linear::load(outputs, inputs, format, pool, &Source::Float(&noise))
 }
 
 /// A benchmark of one kernel for each number of rows: `run` gets the activations.
@@ -64,11 +62,7 @@ fn benches(c: &mut Criterion) {
     let most = ROWS[ROWS.len() - 1];
     for format in FORMATS {
         let layers: Vec<SwiGlu> = (0..LAYERS)
-            .map(|_| {
-                let mut layer = SwiGlu::zeros(INTERMEDIATE, HIDDEN, format);
-                layer.load(&mut pool, &Source::Float(&noise));
-                layer
-            })
+            .map(|_| SwiGlu::load(INTERMEDIATE, HIDDEN, format, &mut pool, &Source::Float(&noise)))
             .collect();
         let bytes = layers.iter().map(SwiGlu::bytes).sum();
         let mut out = Activations::default();

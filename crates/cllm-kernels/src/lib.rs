@@ -19,6 +19,7 @@
 pub mod activation;
 pub mod activations;
 pub mod attention;
+pub mod coming;
 pub mod heads;
 pub mod isa;
 pub mod kv;
@@ -36,6 +37,7 @@ pub mod training;
 
 pub use activations::{Activations, Rows};
 pub use attention::{HeadShape, Query, attention};
+pub use coming::Coming;
 pub use isa::Isa;
 pub use kv::{KvFormat, KvStore};
 pub use linear::{Best, Format, Integers, Linear, Source, SwiGlu};

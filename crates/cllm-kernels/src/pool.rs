@@ -15,6 +15,7 @@
 //!
 //! Which thread computes a piece never matters to its result.
 
+use std::cell::Cell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
@@ -30,6 +31,15 @@ const SPINS: usize = 2_000;
 /// How many ranges per thread a step is cut into: few enough for counting to stay cheap,
 /// enough for threads to end at about the same time.
 const PIECES_PER_THREAD: usize = 6;
+
+thread_local! {
+    static CURRENT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Which of a pool's threads this is; the caller, like any other thread, is 0.
+pub(crate) fn current() -> usize {
+    CURRENT.get()
+}
 
 /// One step, shared with the workers while it is open.
 struct Step<'a> {
@@ -285,6 +295,7 @@ impl Ranges {
 
 /// The life of a worker.
 fn work(state: &State, thread: usize) {
+    CURRENT.set(thread);
     let mut seen = 0;
     while let Some(generation) = enter(state, seen) {
         seen = generation;

@@ -34,6 +34,8 @@ pub(crate) trait Simd {
     unsafe fn store(to: *mut f32, v: Self::V);
     /// Asks for the cache line of an address, which need not be valid.
     unsafe fn prefetch<T>(from: *const T);
+    /// The same for later: into the second-level cache.
+    unsafe fn prefetch_later<T>(from: *const T);
     /// `a * b + c`, rounded once.
     unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 }
@@ -115,6 +117,9 @@ impl Simd for Portable {
 
     #[inline(always)]
     unsafe fn prefetch<T>(_: *const T) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_later<T>(_: *const T) {}
 
     #[inline(always)]
     unsafe fn mul_add(a: Self::V, b: Self::V, mut c: Self::V) -> Self::V {
@@ -200,6 +205,12 @@ mod x86 {
         }
 
         #[inline(always)]
+        unsafe fn prefetch_later<T>(from: *const T) {
+            // SAFETY: a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
+        }
+
+        #[inline(always)]
         unsafe fn mul_add(a: Self::V, b: Self::V, c: Self::V) -> Self::V {
             // SAFETY: the caller's promise.
             unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
@@ -260,6 +271,12 @@ mod x86 {
         unsafe fn prefetch<T>(from: *const T) {
             // SAFETY: a prefetch never faults, whatever the address.
             unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+        }
+
+        #[inline(always)]
+        unsafe fn prefetch_later<T>(from: *const T) {
+            // SAFETY: a prefetch never faults, whatever the address.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
         }
 
         #[inline(always)]

@@ -35,9 +35,10 @@ mod tile;
 use std::cell::RefCell;
 use std::ops::Range;
 
+use crate::coming::Coming;
 use crate::isa::Isa;
 use crate::kv::KvStore;
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::shared::Shared;
 use piece::{Piece, Scratch};
 use tile::TILE;
@@ -72,11 +73,19 @@ thread_local! {
 }
 
 /// Attention of all rows: `out = softmax(q K^T / sqrt(head_dim)) V` per head; `out` has
-/// shape `(R, H, head_dim)`. Neighbouring rows of one store share the work of reading it.
+/// shape `(R, H, head_dim)`. Neighbouring rows of one store share the work of reading it. What is
+/// `coming` is asked for in the meantime.
 ///
 /// # Panics
 /// If a shape differs from `shape`, or a slot does not exist.
-pub fn attention(isa: Isa, pool: &mut Pool, shape: HeadShape, rows: &[Query<'_>], out: &mut [f32]) {
+pub fn attention(
+    isa: Isa,
+    pool: &mut Pool,
+    shape: HeadShape,
+    rows: &[Query<'_>],
+    coming: Coming<'_>,
+    out: &mut [f32],
+) {
     let HeadShape { heads, kv_heads, head_dim } = shape;
     assert_eq!(out.len(), rows.len() * heads * head_dim, "elements of the output");
     assert!(kv_heads > 0 && heads.is_multiple_of(kv_heads) && head_dim > 0, "{shape:?}");
@@ -86,11 +95,13 @@ pub fn attention(isa: Isa, pool: &mut Pool, shape: HeadShape, rows: &[Query<'_>]
         let end = row.span.iter().map(|range| range.end).max().unwrap_or(0);
         assert!(end <= row.kv.slots(), "slot {end} of {}", row.kv.slots());
     }
-    let pieces = pieces(shape, rows, pool.threads());
+    let threads = pool.threads();
+    let pieces = pieces(shape, rows, threads);
     let width = heads * head_dim;
     let out = Shared::new(out);
     let work = |(first_row, piece): &(usize, Piece<'_>)| {
         SCRATCH.with_borrow_mut(|scratch| {
+            scratch.ahead.enter(coming, (pool::current(), threads));
             let write = |row: usize, head: usize, result: &[f32]| {
                 let start = (first_row + row) * width + head * head_dim;
                 // SAFETY: each head of each row is in one piece, and each piece is worked

@@ -13,6 +13,7 @@ use half::f16;
 use super::span::{Side, Span, common};
 use super::tile::{ScoreTile, Softmax, TILE, ValueTile};
 use super::{HeadShape, Query};
+use crate::coming::Cursor;
 use crate::kv::{BLOCK, Data, Head};
 use crate::lanes::{self, LANES, Lanes};
 use crate::simd::{Element, Simd};
@@ -79,6 +80,8 @@ pub(super) struct Scratch {
     /// `(queries, head_dim padded)`.
     out: Vec<Lanes>,
     totals: Vec<f32>,
+    /// What is asked for in the meantime.
+    pub(super) ahead: Cursor,
 }
 
 /// Some queries that share a key head of one store.
@@ -156,7 +159,8 @@ impl Piece<'_> {
         // SAFETY: the scratch has the shapes stated at its fields, and the rest is the
         // caller's promise.
         unsafe {
-            self.scores::<S, E>(head, &scratch.q, stride, &mut scratch.scores);
+            let Scratch { q, scores, ahead, .. } = &mut *scratch;
+            self.scores::<S, E>(head, q, ahead, stride, scores);
             for (span, queries) in self.members() {
                 let len = span.len();
                 for query in queries {
@@ -165,7 +169,8 @@ impl Piece<'_> {
                     S::run(Softmax { scores, total: &mut scratch.totals[query] });
                 }
             }
-            self.values::<S, E>(head, stride, &scratch.scores, &mut scratch.out);
+            let Scratch { scores, out, ahead, .. } = &mut *scratch;
+            self.values::<S, E>(head, ahead, stride, scores, out);
         }
         for (query, (out, total)) in
             scratch.out.chunks_exact_mut(vectors).zip(&scratch.totals).enumerate()
@@ -199,6 +204,7 @@ impl Piece<'_> {
         &self,
         head: &Head<E>,
         q: &[f32],
+        ahead: &mut Cursor,
         stride: usize,
         scores: &mut [Lanes],
     ) {
@@ -217,7 +223,7 @@ impl Piece<'_> {
             span.around(&own, |_, slots, logical| unsafe {
                 places[queries.clone()].fill(Place { logical, end: slots.end });
                 let tile = (q, stride, &places[..], &mut *scores);
-                self.score_slots::<S, E>(head, slots, queries.clone(), tile);
+                self.score_slots::<S, E>(head, ahead, slots, queries.clone(), tile);
             });
         }
         if shared.is_empty() {
@@ -233,7 +239,7 @@ impl Piece<'_> {
             // SAFETY: as above.
             unsafe {
                 let tile = (q, stride, &places[..], &mut *scores);
-                self.score_slots::<S, E>(head, start..end, 0..self.queries, tile);
+                self.score_slots::<S, E>(head, ahead, start..end, 0..self.queries, tile);
             }
             for place in &mut places[..self.queries] {
                 place.logical += end - start;
@@ -249,6 +255,7 @@ impl Piece<'_> {
     unsafe fn score_slots<S: Simd, E: Element>(
         &self,
         head: &Head<E>,
+        ahead: &mut Cursor,
         slots: Range<usize>,
         queries: Range<usize>,
         (q, stride, places, scores): (&[f32], usize, &[Place], &mut [Lanes]),
@@ -283,6 +290,7 @@ impl Piece<'_> {
                     let k = keys.add(block * head_dim * BLOCK);
                     by_count!(count, Q => by_width!(S, wide, B => S::run(ScoreTile::<E, Q, B> {
                         q, q_step: self.queries, head_dim, k, k_step: head_dim * BLOCK,
+                        ask: ahead.take(head_dim),
                         out: std::array::from_fn(|i| out[i]),
                     })));
                 }
@@ -311,25 +319,26 @@ impl Piece<'_> {
     unsafe fn values<S: Simd, E: Element>(
         &self,
         head: &Head<E>,
+        ahead: &mut Cursor,
         stride: usize,
         weights: &[Lanes],
         out: &mut [Lanes],
     ) {
         let shared = common(self.members().map(|(span, _)| span));
         let mut logical = [0; super::PIECE];
-        let mut alone = |out: &mut [Lanes], wanted: Side| {
+        let mut alone = |out: &mut [Lanes], ahead: &mut Cursor, wanted: Side| {
             for (span, queries) in self.members() {
                 // SAFETY: the caller's promise.
                 span.around(&shared, |side, slots, first| unsafe {
                     if side == wanted {
                         logical[queries.clone()].fill(first);
                         let tile = (weights, stride, &logical[..], &mut *out);
-                        self.value_slots::<S, E>(head, slots, queries.clone(), tile);
+                        self.value_slots::<S, E>(head, ahead, slots, queries.clone(), tile);
                     }
                 });
             }
         };
-        alone(out, Side::Before);
+        alone(out, ahead, Side::Before);
         let mut places = [0; super::PIECE];
         for (span, queries) in self.members() {
             places[queries].fill(span.start() + shared.start.saturating_sub(span.longest().start));
@@ -340,12 +349,12 @@ impl Piece<'_> {
             // SAFETY: the caller's promise.
             unsafe {
                 let tile = (weights, stride, &places[..], &mut *out);
-                self.value_slots::<S, E>(head, start..end, 0..self.queries, tile);
+                self.value_slots::<S, E>(head, ahead, start..end, 0..self.queries, tile);
             }
             places[..self.queries].iter_mut().for_each(|place| *place += end - start);
             start = end;
         }
-        alone(out, Side::After);
+        alone(out, ahead, Side::After);
     }
 
     /// Adds the weighted values of `slots` to the outputs of `queries`; the weights begin
@@ -356,6 +365,7 @@ impl Piece<'_> {
     unsafe fn value_slots<S: Simd, E: Element>(
         &self,
         head: &Head<E>,
+        ahead: &mut Cursor,
         slots: Range<usize>,
         queries: Range<usize>,
         (weights, stride, logical, out): (&[Lanes], usize, &[usize], &mut [Lanes]),
@@ -387,6 +397,7 @@ impl Piece<'_> {
                         weights: std::array::from_fn(|i| from[i]),
                         v, v_step: vectors * LANES,
                         slots: slots.len(),
+                        ask: ahead.take(slots.len()),
                         out: std::array::from_fn(|i| to[i]),
                     })));
                 }

@@ -115,7 +115,7 @@ fn check(shape: HeadShape, rows: &[Row]) {
             for threads in [1, 3] {
                 let mut pool = Pool::new(threads).unwrap();
                 let mut out = vec![f32::NAN; want.len()];
-                attention(isa, &mut pool, shape, &queries, &mut out);
+                attention(isa, &mut pool, shape, &queries, Coming::NONE, &mut out);
                 let bits: Vec<u32> = out.into_iter().map(f32::to_bits).collect();
                 let same = bits == want;
                 assert!(same, "{isa}, {format}, {threads} threads, {shape:?}, {rows:?}");
@@ -181,7 +181,7 @@ fn the_same_keys_in_other_slots_give_the_same_bits() {
         }
         let mut out = vec![0.0; 72];
         let row = Query { q: &q, kv: &kv, span };
-        attention(isa, &mut Pool::single(), head, &[row], &mut out);
+        attention(isa, &mut Pool::single(), head, &[row], Coming::NONE, &mut out);
         out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
     };
     for isa in Isa::available() {

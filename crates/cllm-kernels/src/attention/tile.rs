@@ -5,6 +5,7 @@
 //! does not depend on the tile it is computed in.
 #![expect(unsafe_code, reason = "raw loads and stores in the inner loops")]
 
+use crate::coming::Ask;
 use crate::kv::BLOCK;
 use crate::lanes::Lanes;
 use crate::math::exp_not_positive;
@@ -29,6 +30,8 @@ pub(super) struct ScoreTile<E, const Q: usize, const B: usize> {
     pub(super) k_step: usize,
     /// Room for `16 B` scores of each query.
     pub(super) out: [*mut f32; Q],
+    /// A line for each element.
+    pub(super) ask: Ask,
 }
 
 impl<E: Element, const Q: usize, const B: usize> Job for ScoreTile<E, Q, B> {
@@ -40,6 +43,7 @@ impl<E: Element, const Q: usize, const B: usize> Job for ScoreTile<E, Q, B> {
         unsafe {
             let mut acc = [[S::splat(0.0); B]; Q];
             for d in 0..self.head_dim {
+                S::prefetch_later(self.ask.start.wrapping_add(d * self.ask.step));
                 let mut k = [S::splat(0.0); B];
                 for (b, k) in k.iter_mut().enumerate() {
                     let from = self.k.add(b * self.k_step + d * BLOCK);
@@ -73,6 +77,8 @@ pub(super) struct ValueTile<E, const Q: usize, const B: usize> {
     pub(super) v_step: usize,
     pub(super) slots: usize,
     pub(super) out: [*mut f32; Q],
+    /// A line for each slot.
+    pub(super) ask: Ask,
 }
 
 impl<E: Element, const Q: usize, const B: usize> Job for ValueTile<E, Q, B> {
@@ -90,6 +96,7 @@ impl<E: Element, const Q: usize, const B: usize> Job for ValueTile<E, Q, B> {
             }
             let mut row = self.v;
             for j in 0..self.slots {
+                S::prefetch_later(self.ask.start.wrapping_add(j * self.ask.step));
                 let mut v = [S::splat(0.0); B];
                 for (b, v) in v.iter_mut().enumerate() {
                     let from = row.add(b * BLOCK);

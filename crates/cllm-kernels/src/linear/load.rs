@@ -2,7 +2,7 @@
 
 use half::f16;
 
-use super::panel::{self, PANEL};
+use super::panel::{self, PANEL, Panels};
 use super::{Format, Linear};
 use crate::activations::GROUP;
 use crate::pool::Pool;
@@ -26,6 +26,15 @@ pub enum Source<'a> {
     /// Writes the integers of the output with this index; for [`Format::W8`] and
     /// [`Format::W4`].
     Integers(&'a (dyn Fn(usize, Integers<'_>) + Sync)),
+    /// The same for [`Format::W8`] if every minimum is -128 times the scale, as in Q8_0.
+    Symmetric(&'a (dyn Fn(usize, Integers<'_>) + Sync)),
+}
+
+impl Source<'_> {
+    /// Whether a layer of `format` need not keep minima.
+    fn symmetric(&self, format: Format) -> bool {
+        format == Format::W8 && !matches!(self, Self::Integers(_))
+    }
 }
 
 /// The weights of one output on their way into a panel.
@@ -97,15 +106,21 @@ impl Quantized {
 }
 
 impl Linear {
-    /// Fills all weights, in parallel.
+    /// A layer of `outputs` outputs and `inputs` inputs, packed in parallel.
     ///
     /// # Panics
-    /// If the source is [`Source::Integers`] and the format is f32 or bf16.
-    pub fn load(&mut self, pool: &mut Pool, source: &Source<'_>) {
-        let (k, outputs) = (self.inputs, self.outputs);
-        let (format, groups) = (self.format(), self.panels.groups());
-        let bytes = self.panels.panel_bytes();
-        pool.for_each_chunk(self.panels.bytes_mut(), bytes, &|panel, bytes| {
+    /// If the source has integers that the format cannot hold.
+    pub fn load(
+        outputs: usize,
+        inputs: usize,
+        format: Format,
+        pool: &mut Pool,
+        source: &Source<'_>,
+    ) -> Self {
+        let (k, symmetric) = (inputs, source.symmetric(format));
+        let mut panels = Panels::zeros(format, symmetric, outputs, inputs);
+        let (groups, bytes) = (panels.groups(), panels.panel_bytes());
+        pool.for_each_chunk(panels.bytes_mut(), bytes, &|panel, bytes| {
             let mut row = vec![0.0; k];
             let mut quantized = Quantized::new(groups);
             for lane in 0..PANEL.min(outputs - panel * PANEL) {
@@ -118,21 +133,24 @@ impl Linear {
                     (Source::Float(read), Format::W8 | Format::W4) => {
                         read(output, &mut row);
                         quantized.fill(format, &row);
-                        panel::pack_integers(format, bytes, lane, &quantized);
+                        panel::pack_integers((format, symmetric), bytes, lane, &quantized);
                     }
-                    (Source::Integers(read), Format::W8 | Format::W4) => {
+                    (Source::Integers(read), Format::W8 | Format::W4)
+                    | (Source::Symmetric(read), Format::W8) => {
                         let integers = Integers {
                             values: &mut quantized.values[..k],
                             scales: &mut quantized.scales,
                             minima: &mut quantized.minima,
                         };
                         read(output, integers);
-                        panel::pack_integers(format, bytes, lane, &quantized);
+                        panel::pack_integers((format, symmetric), bytes, lane, &quantized);
                     }
-                    (Source::Integers(_), _) => panic!("integers do not fit {format}"),
+                    (Source::Integers(_) | Source::Symmetric(_), _) => {
+                        panic!("integers do not fit {format}")
+                    }
                 }
             }
         });
-        self.panels.find_symmetry();
+        Self { inputs, outputs, panels, bias: None }
     }
 }

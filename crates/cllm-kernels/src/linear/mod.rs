@@ -44,7 +44,7 @@ pub enum Format {
     F32,
     /// 2 bytes a weight, times activations in bf16, added up in f32.
     Bf16,
-    /// 8 bits a weight, a scale and a minimum per 32, times 8-bit activations.
+    /// 8 bits a weight, a scale and perhaps a minimum per 32, times 8-bit activations.
     W8,
     /// 4 bits a weight, a scale and a minimum per 32, times 8-bit activations.
     W4,
@@ -62,9 +62,10 @@ impl fmt::Display for Format {
 }
 
 impl Format {
-    /// Bytes of `outputs x inputs` weights in this format.
-    pub fn bytes(self, outputs: usize, inputs: usize) -> usize {
-        panel::bytes_for(self, outputs, inputs)
+    /// Bytes of `outputs x inputs` weights in this format. Eight bits have `minima` if the file's
+    /// integers do ([`Source::Integers`]).
+    pub fn bytes(self, minima: bool, outputs: usize, inputs: usize) -> usize {
+        panel::bytes_for(self, !minima, outputs, inputs)
     }
 }
 
@@ -80,20 +81,13 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// An all-zero layer, to be filled by [`Linear::load`].
-    pub fn zeros(outputs: usize, inputs: usize, format: Format) -> Self {
-        Self { inputs, outputs, panels: Panels::zeros(format, outputs, inputs), bias: None }
-    }
-
     /// A layer from f32 weights, shape `(outputs, inputs)`.
     pub fn from_f32(outputs: usize, inputs: usize, weights: &[f32], format: Format) -> Self {
         assert_eq!(weights.len(), outputs * inputs);
-        let mut linear = Self::zeros(outputs, inputs, format);
         let read = |output: usize, row: &mut [f32]| {
             row.copy_from_slice(&weights[output * inputs..][..inputs]);
         };
-        linear.load(&mut Pool::single(), &Source::Float(&read));
-        linear
+        Self::load(outputs, inputs, format, &mut Pool::single(), &Source::Float(&read))
     }
 
     /// The layer with a bias, shape `(N,)`, or without.
@@ -125,6 +119,11 @@ impl Linear {
     /// Bytes a forward streams through the processor for this layer.
     pub fn bytes(&self) -> usize {
         self.panels.bytes()
+    }
+
+    /// The packed weights.
+    pub(crate) fn weights(&self) -> &[u8] {
+        self.panels.all()
     }
 
     /// The weights of one output as f32: a row of an embedding that shares this matrix.

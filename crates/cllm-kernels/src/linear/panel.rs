@@ -8,7 +8,7 @@
 //! ```text
 //! f32    [32][16]     f32
 //! bf16   [16][16][2]  bf16   inputs 2j, 2j+1
-//! w8     [8][16][4]   u8     inputs 4j .. 4j+4              [16] f16 scales, [16] f16 minima
+//! w8     [8][16][4]   u8     inputs 4j .. 4j+4              [16] f16 scales, perhaps [16] f16 minima
 //! w4     [4][16][4]   u4 x 2 low nibble: inputs 8j .. 8j+4, [16] f16 scales, [16] f16 minima
 //!                            high: 8j+4 .. 8j+8
 //! ```
@@ -16,6 +16,10 @@
 //! A panel is one run of memory that a kernel reads from front to back. (With the scales
 //! behind all weights of a panel, one row took three times as long: the second stream
 //! keeps the processor from reading ahead.) Outputs and inputs beyond the end are zero.
+//!
+//! Eight-bit weights are *symmetric* if the minimum of each group is -128 times its scale, as in
+//! Q8_0. Then minima need not be kept: a group is 544 bytes and not 576, and half of its lines
+//! lie across two of the cache's, which costs less than reading the minima does.
 
 use half::f16;
 
@@ -32,16 +36,28 @@ pub(super) const PANEL: usize = 16;
 pub(super) const F32_GROUP: usize = 4 * GROUP * PANEL;
 pub(super) const BF16_GROUP: usize = 2 * GROUP * PANEL;
 pub(super) const W8_GROUP: usize = GROUP * PANEL + 4 * PANEL;
+/// Of symmetric weights.
+pub(super) const W8_SYMMETRIC_GROUP: usize = GROUP * PANEL + 2 * PANEL;
 pub(super) const W4_GROUP: usize = GROUP * PANEL / 2 + 4 * PANEL;
 
 impl Format {
     /// Bytes of a group in a panel.
-    const fn group_bytes(self) -> usize {
+    pub(super) const fn group_bytes(self, symmetric: bool) -> usize {
         match self {
             Self::F32 => F32_GROUP,
             Self::Bf16 => BF16_GROUP,
+            Self::W8 if symmetric => W8_SYMMETRIC_GROUP,
             Self::W8 => W8_GROUP,
             Self::W4 => W4_GROUP,
+        }
+    }
+
+    /// Bytes of a group's weights, behind which scales and minima lie.
+    pub(super) const fn weight_bytes(self) -> usize {
+        match self {
+            Self::W8 => GROUP * PANEL,
+            Self::W4 => GROUP * PANEL / 2,
+            Self::F32 | Self::Bf16 => self.group_bytes(false),
         }
     }
 }
@@ -57,11 +73,12 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    /// All-zero panels for `outputs` outputs of `inputs` inputs.
-    pub(super) fn zeros(format: Format, outputs: usize, inputs: usize) -> Self {
-        let lines = Lines::zeros(bytes_for(format, outputs, inputs));
+    /// All-zero panels for `outputs` outputs of `inputs` inputs. Only [`Format::W8`] may be
+    /// `symmetric`.
+    pub(super) fn zeros(format: Format, symmetric: bool, outputs: usize, inputs: usize) -> Self {
+        let lines = Lines::zeros(bytes_for(format, symmetric, outputs, inputs));
         let (len, groups) = (outputs.div_ceil(PANEL), inputs.div_ceil(GROUP));
-        Self { format, len, groups, lines, symmetric: false }
+        Self { format, len, groups, lines, symmetric }
     }
 
     pub(super) fn format(&self) -> Format {
@@ -72,20 +89,9 @@ impl Panels {
         self.groups
     }
 
-    /// Whether these are eight-bit weights around 128, every minimum being -128 times its scale, so
-    /// that a kernel need not look at minima.
+    /// Whether these are eight-bit weights around 128, whose minima are not kept.
     pub(super) fn symmetric(&self) -> bool {
         self.symmetric
-    }
-
-    /// Finds that out, after weights were written.
-    pub(super) fn find_symmetry(&mut self) {
-        let around = |group: &[u8]| {
-            let (_, scales) = group.split_at(group.len() - 4 * PANEL);
-            (0..PANEL).all(|lane| half_at(scales, PANEL + lane) == -128.0 * half_at(scales, lane))
-        };
-        let groups = self.format.group_bytes();
-        self.symmetric = self.format == Format::W8 && self.lines.chunks_exact(groups).all(around);
     }
 
     /// Number of panels.
@@ -95,7 +101,7 @@ impl Panels {
 
     /// Cache lines of a group.
     pub(super) fn group_lines(&self) -> usize {
-        self.format.group_bytes() / 64
+        self.format.group_bytes(self.symmetric).div_ceil(64)
     }
 
     /// Bytes of all panels.
@@ -105,7 +111,12 @@ impl Panels {
 
     /// Bytes of one panel.
     pub(super) fn panel_bytes(&self) -> usize {
-        self.groups * self.format.group_bytes()
+        self.groups * self.format.group_bytes(self.symmetric)
+    }
+
+    /// All bytes, panel after panel.
+    pub(super) fn all(&self) -> &[u8] {
+        &self.lines
     }
 
     /// All bytes, panel after panel.
@@ -121,12 +132,14 @@ impl Panels {
     /// The weights of one output as f32, shape `(K,)`.
     pub(super) fn read_output(&self, output: usize, row: &mut [f32]) {
         let (panel, lane) = (self.panel(output / PANEL), output % PANEL);
-        for (group, row) in panel.chunks_exact(self.format.group_bytes()).zip(row.chunks_mut(GROUP))
-        {
+        let bytes = self.format.group_bytes(self.symmetric);
+        for (group, row) in panel.chunks_exact(bytes).zip(row.chunks_mut(GROUP)) {
             let (scale, minimum) = match self.format {
                 Format::W8 | Format::W4 => {
-                    let (_, scales) = group.split_at(group.len() - 4 * PANEL);
-                    (half_at(scales, lane), half_at(scales, PANEL + lane))
+                    let scales = &group[self.format.weight_bytes()..];
+                    let scale = half_at(scales, lane);
+                    let symmetric = self.symmetric.then_some(-128.0 * scale);
+                    (scale, symmetric.unwrap_or_else(|| half_at(scales, PANEL + lane)))
                 }
                 Format::F32 | Format::Bf16 => (0.0, 0.0),
             };
@@ -149,14 +162,14 @@ impl Panels {
 }
 
 /// Bytes of `outputs x inputs` weights.
-pub(super) fn bytes_for(format: Format, outputs: usize, inputs: usize) -> usize {
-    outputs.div_ceil(PANEL) * inputs.div_ceil(GROUP) * format.group_bytes()
+pub(super) fn bytes_for(format: Format, symmetric: bool, outputs: usize, inputs: usize) -> usize {
+    outputs.div_ceil(PANEL) * inputs.div_ceil(GROUP) * format.group_bytes(symmetric)
 }
 
 /// Writes f32 weights, shape `(K,)`, as output `lane` of an f32 or bf16 panel.
 pub(super) fn pack_floats(format: Format, panel: &mut [u8], lane: usize, weights: &[f32]) {
-    for (group, weights) in panel.chunks_exact_mut(format.group_bytes()).zip(weights.chunks(GROUP))
-    {
+    let groups = panel.chunks_exact_mut(format.group_bytes(false));
+    for (group, weights) in groups.zip(weights.chunks(GROUP)) {
         for (k, &w) in weights.iter().enumerate() {
             if format == Format::F32 {
                 group[4 * (k * PANEL + lane)..][..4].copy_from_slice(&w.to_le_bytes());
@@ -168,9 +181,15 @@ pub(super) fn pack_floats(format: Format, panel: &mut [u8], lane: usize, weights
     }
 }
 
-/// Writes integers with scales and minima as output `lane` of a w8 or w4 panel.
-pub(super) fn pack_integers(format: Format, panel: &mut [u8], lane: usize, weights: &Quantized) {
-    let groups = panel.chunks_exact_mut(format.group_bytes());
+/// Writes integers with scales and, unless they are symmetric, minima as output `lane` of a w8 or
+/// w4 panel.
+pub(super) fn pack_integers(
+    (format, symmetric): (Format, bool),
+    panel: &mut [u8],
+    lane: usize,
+    weights: &Quantized,
+) {
+    let groups = panel.chunks_exact_mut(format.group_bytes(symmetric));
     for (g, group) in groups.enumerate() {
         for (k, &value) in weights.values[g * GROUP..][..GROUP].iter().enumerate() {
             if format == Format::W8 {
@@ -180,8 +199,9 @@ pub(super) fn pack_integers(format: Format, panel: &mut [u8], lane: usize, weigh
                 group[byte] = group[byte] & !(15 << shift) | value << shift;
             }
         }
-        let scales = group.len() - 4 * PANEL;
-        for (at, half) in [(lane, weights.scales[g]), (PANEL + lane, weights.minima[g])] {
+        let scales = format.weight_bytes();
+        let halves = [(lane, weights.scales[g]), (PANEL + lane, weights.minima[g])];
+        for (at, half) in &halves[..if symmetric { 1 } else { 2 }] {
             group[scales + 2 * at..][..2].copy_from_slice(&half.to_le_bytes());
         }
     }

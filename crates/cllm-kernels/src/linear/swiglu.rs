@@ -39,35 +39,41 @@ pub struct SwiGlu {
 }
 
 impl SwiGlu {
-    /// All-zero projections from K inputs to F outputs each, to be filled by
-    /// [`SwiGlu::load`].
-    pub fn zeros(width: usize, inputs: usize, format: Format) -> Self {
+    /// Projections from K inputs to F outputs each, packed in parallel. The source counts F gates
+    /// and then F ups.
+    pub fn load(
+        width: usize,
+        inputs: usize,
+        format: Format,
+        pool: &mut Pool,
+        source: &Source<'_>,
+    ) -> Self {
         let outputs = 2 * width.next_multiple_of(PANEL);
-        Self { width, linear: Linear::zeros(outputs, inputs, format) }
-    }
-
-    /// Fills all weights, in parallel. The source counts F gates and then F ups.
-    pub fn load(&mut self, pool: &mut Pool, source: &Source<'_>) {
-        let width = self.width;
-        match source {
+        let mut pack = |source: &Source<'_>| Linear::load(outputs, inputs, format, pool, source);
+        let integers = |read: &dyn Fn(usize, Integers<'_>), output, row: Integers<'_>| match place(
+            width, output,
+        ) {
+            Some(stored) => read(stored, row),
+            None => {
+                row.scales.fill(half::f16::ZERO);
+                row.minima.fill(half::f16::ZERO);
+            }
+        };
+        let linear = match source {
             Source::Float(read) => {
-                let read = |output: usize, row: &mut [f32]| match place(width, output) {
+                pack(&Source::Float(&|output, row| match place(width, output) {
                     Some(stored) => read(stored, row),
                     None => row.fill(0.0),
-                };
-                self.linear.load(pool, &Source::Float(&read));
+                }))
             }
             Source::Integers(read) => {
-                let read = |output: usize, row: Integers<'_>| match place(width, output) {
-                    Some(stored) => read(stored, row),
-                    None => {
-                        row.scales.fill(half::f16::ZERO);
-                        row.minima.fill(half::f16::ZERO);
-                    }
-                };
-                self.linear.load(pool, &Source::Integers(&read));
+                pack(&Source::Integers(&|output, row| integers(read, output, row)))
             }
-        }
+            Source::Symmetric(read) => {
+                pack(&Source::Symmetric(&|output, row| integers(read, output, row)))
+            }
+        };
+        Self { width, linear }
     }
 
     /// The layer with biases, F of the gates and then F of the ups, or without.
@@ -88,6 +94,11 @@ impl SwiGlu {
     /// How the weights are stored.
     pub fn format(&self) -> Format {
         self.linear.format()
+    }
+
+    /// The packed weights.
+    pub(crate) fn weights(&self) -> &[u8] {
+        self.linear.weights()
     }
 
     /// Bytes a forward streams through the processor for this layer.

@@ -46,9 +46,7 @@ fn layer(outputs: usize, inputs: usize, weights: &[f32], format: Format, shifted
         row.scales.copy_from_slice(&q.scales);
         row.minima.copy_from_slice(&q.minima);
     };
-    let mut linear = Linear::zeros(outputs, inputs, format);
-    linear.load(&mut Pool::single(), &Source::Integers(&read));
-    linear
+    Linear::load(outputs, inputs, format, &mut Pool::single(), &Source::Integers(&read))
 }
 
 /// The outputs by their definition, one at a time: no tiles, no panels, one thread.
@@ -210,8 +208,8 @@ fn integers_are_taken_over() {
             row.scales.fill(f16::from_f32(0.25 * output as f32));
             row.minima.copy_from_slice(&[f16::from_f32(-1.0), f16::from_f32(2.0)]);
         };
-        let mut linear = Linear::zeros(n, k, format);
-        linear.load(&mut Pool::new(2).unwrap(), &Source::Integers(&read));
+        let source = Source::Integers(&read);
+        let linear = Linear::load(n, k, format, &mut Pool::new(2).unwrap(), &source);
         let mut row = vec![0.0; k];
         for output in 0..n {
             linear.read_output(output, &mut row);
@@ -262,8 +260,7 @@ proptest! {
         let mut pool = Pool::new(threads).unwrap();
         let plain = Linear::from_f32(2 * width, k, &weights, format).with_bias(bias.clone());
         let read = |i: usize, row: &mut [f32]| row.copy_from_slice(&weights[i * k..][..k]);
-        let mut fused = SwiGlu::zeros(width, k, format);
-        fused.load(&mut pool, &Source::Float(&read));
+let fused = SwiGlu::load(width, k, format, &mut pool, &Source::Float(&read));
         let fused = fused.with_bias(bias);
         for isa in Isa::available() {
             let input = activations(&mut pool, isa, format, &x, k);

@@ -16,7 +16,8 @@ use cllm_decode::lm::argmax;
 use cllm_decode::{Batch, CausalLm, KvCache, LmError, Output, Want};
 use cllm_kernels::heads::{Heads, Place};
 use cllm_kernels::{
-    Activations, Best, Format, HeadShape, Isa, KvFormat, KvStore, Pool, Query, RopeTable, Rows,
+    Activations, Best, Coming, Format, HeadShape, Isa, KvFormat, KvStore, Pool, Query, RopeTable,
+    Rows,
 };
 
 use crate::compute::Compute;
@@ -184,7 +185,8 @@ impl Llama {
             })
             .collect();
         attended.resize(batch.len() * q_width, 0.0);
-        cllm_kernels::attention(isa, pool, shape, &queries, attended);
+        let coming = Coming::new(&layer.output, &layer.gate_up);
+        cllm_kernels::attention(isa, pool, shape, &queries, coming, attended);
 
         input.fill(isa, pool, layer.output.format(), Rows::all(attended, q_width));
         layer.output.add_to(isa, pool, input, x);

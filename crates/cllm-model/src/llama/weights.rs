@@ -172,9 +172,7 @@ impl<'a> Reader<'a> {
     fn linear(&mut self, inputs: usize, parts: &[Part]) -> Result<Linear, ModelError> {
         let outputs = parts.iter().map(|part| part.outputs).sum();
         self.packed(inputs, parts, |format, pool, source| {
-            let mut linear = Linear::zeros(outputs, inputs, format);
-            linear.load(pool, source);
-            linear
+            Linear::load(outputs, inputs, format, pool, source)
         })
     }
 
@@ -186,9 +184,7 @@ impl<'a> Reader<'a> {
         parts: &[Part],
     ) -> Result<SwiGlu, ModelError> {
         self.packed(inputs, parts, |format, pool, source| {
-            let mut swiglu = SwiGlu::zeros(width, inputs, format);
-            swiglu.load(pool, source);
-            swiglu
+            SwiGlu::load(width, inputs, format, pool, source)
         })
     }
 
@@ -237,7 +233,11 @@ impl<'a> Reader<'a> {
         };
         let as_stored = tensors.iter().all(|tensor| tensor.has_integers(format))
             && !parts.iter().any(|part| merge.changes(&part.name));
-        let source = if as_stored { Source::Integers(&integers) } else { Source::Float(&float) };
+        let source = match as_stored {
+            true if tensors.iter().all(TensorView::is_symmetric) => Source::Symmetric(&integers),
+            true => Source::Integers(&integers),
+            false => Source::Float(&float),
+        };
         let packed = pack(format, self.pool, &source);
         tensors.iter().for_each(|tensor| self.checkpoint.release(tensor, 0..tensor.rows()));
         Ok(packed)

@@ -83,6 +83,11 @@ impl TensorView<'_> {
         integers::fit(self.dtype, format)
     }
 
+    /// Whether the integers are symmetric, every minimum being -128 times its scale.
+    pub fn is_symmetric(&self) -> bool {
+        self.dtype == DType::Q8_0
+    }
+
     /// The integers, scales and minima of one row, as stored.
     ///
     /// # Panics

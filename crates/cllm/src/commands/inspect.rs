@@ -235,7 +235,8 @@ fn in_memory(tensor: &TensorView<'_>, config: &ModelConfig, compute: Compute) ->
         [outputs, inputs] => {
             let is_head = outputs == config.vocab_size;
             let format = compute.format(std::slice::from_ref(tensor), is_head);
-            (format.to_string(), format.bytes(outputs, inputs) as u64)
+            let minima = tensor.has_integers(format) && !tensor.is_symmetric();
+            (format.to_string(), format.bytes(minima, outputs, inputs) as u64)
         }
         _ => ("f32".into(), 4 * tensor.shape.iter().product::<usize>() as u64),
     }

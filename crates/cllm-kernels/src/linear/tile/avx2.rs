@@ -10,7 +10,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Format;
-use super::super::panel::{PANEL, W4_GROUP, W8_GROUP};
+use super::super::panel::PANEL;
 use super::{EightTile, PanelOutputs, TileOutputs};
 use crate::Isa;
 use crate::activations::{GROUP, TILE_ROWS};
@@ -108,7 +108,8 @@ macro_rules! integer_rows {
                 outputs: &mut [PanelOutputs],
             ) {
                 let mut sums = [[_mm256_setzero_ps(); 2]; R];
-                let bytes = if EIGHT { W8_GROUP } else { W4_GROUP };
+                let format = if EIGHT { Format::W8 } else { Format::W4 };
+                let bytes = format.group_bytes(tile.symmetric);
                 for (g, group) in panel.chunks_exact(bytes).enumerate() {
                     let at = g * tile.rows + first;
                     let values = &tile.values[at..at + R];
@@ -131,7 +132,7 @@ macro_rules! integer_rows {
                             }
                         }
                     }
-                    let scales = &group[bytes - 4 * PANEL..];
+                    let scales = &group[format.weight_bytes()..];
                     for r in 0..R {
                         let a = _mm256_set1_ps(tile.scales[at + r]);
                         let shift = _mm256_set1_ps(tile.shifts[at + r]);

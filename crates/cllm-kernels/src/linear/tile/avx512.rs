@@ -8,7 +8,7 @@
 use std::arch::x86_64::*;
 
 use super::super::Format;
-use super::super::panel::{BF16_GROUP, PANEL, W4_GROUP, W8_GROUP};
+use super::super::panel::{BF16_GROUP, W4_GROUP, W8_GROUP, W8_SYMMETRIC_GROUP};
 use super::{Ahead, EightTile, TileOutputs};
 use crate::Isa;
 use crate::activations::{GROUP, TILE_ROWS};
@@ -34,11 +34,11 @@ pub(super) fn run_integers(
                     // SAFETY: as above.
                     #[expect(unsafe_code, reason = "calls a function compiled for more features")]
                     ($n, _) if tile.symmetric => unsafe {
-                        eight::<$n, true>(panel, ahead, tile, outputs)
+                        eight::<$n, W8_SYMMETRIC_GROUP>(panel, ahead, tile, outputs)
                     },
                     // SAFETY: as above.
                     #[expect(unsafe_code, reason = "calls a function compiled for more features")]
-                    ($n, _) => unsafe { eight::<$n, false>(panel, ahead, tile, outputs) },
+                    ($n, _) => unsafe { eight::<$n, W8_GROUP>(panel, ahead, tile, outputs) },
                 )*
                 (n, _) => unreachable!("tiles have 1 to {TILE_ROWS} rows, not {n}"),
             }
@@ -118,58 +118,68 @@ fn store(sums: &[__m512], outputs: &mut TileOutputs) {
     }
 }
 
-/// The end of a group: scales its integer sums into the float sums. Symmetric weights have no
-/// minima to be added.
+/// The end of a group: scales its integer sums into the float sums.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn scale<const R: usize, const SYMMETRIC: bool>(
+fn scale<const R: usize>(
     sums: &mut [__m512; R],
     dots: &[__m512i; R],
-    halves_of: &[u8; 4 * PANEL],
-    scales: &[f32; R],
-    shifts: &[f32; R],
+    weights: &[u8; 32],
+    activations: &[f32; R],
 ) {
-    let [s, m] = halves_of.as_chunks().0 else { unreachable!("twice sixteen f16") };
-    let (s, m) = (halves(s), halves(m));
+    let s = halves(weights);
     for r in 0..R {
-        let scale = _mm512_mul_ps(s, _mm512_set1_ps(scales[r]));
+        let scale = _mm512_mul_ps(s, _mm512_set1_ps(activations[r]));
         sums[r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(dots[r]), scale, sums[r]);
-        if !SYMMETRIC {
-            sums[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(shifts[r]), sums[r]);
-        }
     }
 }
 
+/// Adds what the minima of a group's weights come to.
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn add_minima<const R: usize>(sums: &mut [__m512; R], minima: &[u8; 32], shifts: &[f32; R]) {
+    let m = halves(minima);
+    for r in 0..R {
+        sums[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(shifts[r]), sums[r]);
+    }
+}
+
+/// Eight-bit weights in groups of `BYTES` bytes, which are symmetric in the shorter ones.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vnni")]
-fn eight<const R: usize, const SYMMETRIC: bool>(
+fn eight<const R: usize, const BYTES: usize>(
     panel: &[u8],
     ahead: Ahead,
     tile: EightTile<'_>,
     outputs: &mut TileOutputs,
 ) {
-    let panel = panel.as_chunks::<W8_GROUP>().0;
+    let symmetric = BYTES == W8_SYMMETRIC_GROUP;
+    let panel = panel.as_chunks::<BYTES>().0;
     let (values, _) = tile.values.as_chunks::<R>();
-    let scales = tile.scales.as_chunks::<R>().0.iter().zip(tile.shifts.as_chunks::<R>().0);
-    let numbers = scales.zip(tile.offsets.as_chunks::<R>().0);
+    let numbers = tile.scales.as_chunks::<R>().0.iter().zip(tile.shifts.as_chunks::<R>().0);
+    let numbers = numbers.zip(tile.offsets.as_chunks::<R>().0);
     let mut sums = [_mm512_setzero_ps(); R];
     for (g, ((group, values), ((scales, shifts), offsets))) in
         panel.iter().zip(values).zip(numbers).enumerate()
     {
         ahead.fetch::<R>(g);
-        let [lines @ .., halves] = group.as_chunks::<64>().0 else { unreachable!("nine lines") };
+        let (weights, halves) = group.split_at(Format::W8.weight_bytes());
+        let halves = halves.as_chunks::<32>().0;
         let mut dots = [_mm512_setzero_si512(); R];
-        if SYMMETRIC {
-            for (dot, &offset) in dots.iter_mut().zip(offsets) {
-                *dot = _mm512_set1_epi32(offset);
+        if symmetric {
+            for r in 0..R {
+                dots[r] = _mm512_set1_epi32(offsets[r]);
             }
         }
-        for (q, bytes) in lines.iter().enumerate() {
+        for (q, bytes) in weights.as_chunks::<64>().0.iter().enumerate() {
             let weights = line(bytes);
             for r in 0..R {
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&values[r], q));
             }
         }
-        scale::<R, SYMMETRIC>(&mut sums, &dots, halves, scales, shifts);
+        scale(&mut sums, &dots, &halves[0], scales);
+        if !symmetric {
+            add_minima(&mut sums, &halves[1], shifts);
+        }
     }
     store(&sums, outputs);
 }
@@ -189,9 +199,10 @@ fn four<const R: usize>(
     for (g, ((group, values), (scales, shifts))) in panel.iter().zip(values).zip(scales).enumerate()
     {
         ahead.fetch::<R>(g);
-        let [lines @ .., halves] = group.as_chunks::<64>().0 else { unreachable!("five lines") };
+        let (weights, halves) = group.split_at(Format::W4.weight_bytes());
+        let halves = halves.as_chunks::<32>().0;
         let mut dots = [_mm512_setzero_si512(); R];
-        for (q, bytes) in lines.iter().enumerate() {
+        for (q, bytes) in weights.as_chunks::<64>().0.iter().enumerate() {
             let both = line(bytes);
             let weights = _mm512_and_si512(both, low);
             for r in 0..R {
@@ -202,7 +213,8 @@ fn four<const R: usize>(
                 dots[r] = _mm512_dpbusd_epi32(dots[r], weights, quad(&values[r], 2 * q + 1));
             }
         }
-        scale::<R, false>(&mut sums, &dots, halves, scales, shifts);
+        scale(&mut sums, &dots, &halves[0], scales);
+        add_minima(&mut sums, &halves[1], shifts);
     }
     store(&sums, outputs);
 }

@@ -1,16 +1,15 @@
 //! Integer weights in plain Rust: the definition that every other path is compared with.
 
 use super::super::Format;
-use super::super::panel::{PANEL, W4_GROUP, W8_GROUP, half_at};
+use super::super::panel::{PANEL, half_at};
 use super::{EightTile, TileOutputs};
 use crate::activations::GROUP;
 
 pub(super) fn run(format: Format, panel: &[u8], tile: EightTile<'_>, outputs: &mut TileOutputs) {
     let mut weights = [[0u8; PANEL]; GROUP];
     *outputs = [[0.0; PANEL]; _];
-    let group_bytes = if format == Format::W8 { W8_GROUP } else { W4_GROUP };
-    for (g, group) in panel.chunks_exact(group_bytes).enumerate() {
-        let (integers, scales) = group.split_at(group_bytes - 4 * PANEL);
+    for (g, group) in panel.chunks_exact(format.group_bytes(tile.symmetric)).enumerate() {
+        let (integers, scales) = group.split_at(format.weight_bytes());
         unpack(format, integers, &mut weights);
         for (r, outputs) in outputs.iter_mut().enumerate().take(tile.rows) {
             let at = g * tile.rows + r;
