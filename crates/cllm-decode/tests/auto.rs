@@ -210,6 +210,22 @@ fn short_answers_learn_from_each_other() {
     assert!(after <= 1.03 * 149.0 + 4.0 + 1e-6, "{after}");
 }
 
+/// The four forwards are lent once, and not for every short answer anew.
+#[test]
+fn many_short_answers_cost_little_too() {
+    for slope in [0.045, 0.2] {
+        let costs = costs(slope);
+        let mut auto = auto(16, Draft::NGram, &costs);
+        let (mut spent, mut plain) = (0.0, 0.0);
+        for seed in 0..60 {
+            let mut fake = Fake::new(Kind::ContextHash(5 + seed), 1_000, 5_000);
+            spent += time(&mut fake, &request(60), &mut auto, &costs).0;
+            plain += 59.0;
+            assert!(spent <= 1.03 * plain + 4.0 + 1e-6, "{slope} {seed}: {spent} for {plain}");
+        }
+    }
+}
+
 /// What was answered before is answered again in a fraction of the time, also by other tokens
 /// before it; and without a memory it is not.
 #[test]

@@ -11,7 +11,8 @@ use crate::prompt_lookup::Place;
 const PRIOR: f64 = 0.5;
 /// Share of the autoregressive time that may be lost.
 const SHARE: f64 = 0.03;
-/// Forwards of one row that may be lost besides.
+/// Forwards of one row that may be lost besides, once: a request that loses them leaves the debt to
+/// the next.
 const ALLOWANCE: f64 = 4.0;
 /// Forwards of one row that gains count for at most.
 const CREDIT: f64 = 16.0;
@@ -67,14 +68,15 @@ impl Governor {
         }
     }
 
-    /// Starts another request: rates and the pause are a first idea of its own, all else is
-    /// as new.
+    /// Starts another request: rates and the pause are a first idea of its own. Of the account it
+    /// takes over what was lent and not paid back; all else is as new.
     pub(super) fn begin(&mut self) {
         self.inner.begin(KEPT);
         self.lookups.doubt(KEPT);
         self.pause.at_most(PAUSE.0 * 4);
         self.probe = 0;
-        (self.regret, self.plain) = (0.0, 0.0);
+        let debt = self.regret - SHARE * self.plain;
+        (self.regret, self.plain) = (debt.clamp(0.0, ALLOWANCE), 0.0);
     }
 
     /// The most rows, of `wanted`, that the account allows.

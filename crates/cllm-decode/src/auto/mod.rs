@@ -28,7 +28,8 @@
 //! autoregressive way, `sum T(rows) / T(1) - settled`, and a forward of several rows runs only
 //! if, should it settle a single token, that stays below 3 % of the autoregressive time plus the
 //! cost of four forwards. Gains count against it, but no more than sixteen forwards of
-//! them: a good beginning does not pay for a bad end.
+//! them: a good beginning does not pay for a bad end. The four are lent once: what a request has
+//! not paid back when it ends the next one has less of, lest short answers lose them every time.
 //!
 //! Costs are those of a forward that carries this request alone. Among others a row costs less
 //! than it is thought to, so choices are then on the careful side.
