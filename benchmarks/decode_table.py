@@ -6,7 +6,8 @@ FOLDER holds gsm8k/test.jsonl, spider/dev.jsonl with tables.json, humaneval/Huma
 mt_bench/question.jsonl, each where it is there. The base model answers all of them, the
 teacher and the consistency model (`--adapters`) those of their own task. For every task and
 model all programs read the same GGUF file, the same prompt tokens, and end at the same stop
-tokens or limit; they take turns, a few prompts at a time, and who begins changes.
+tokens or limit; they take turns, `--turn` prompts at a time, and who begins changes. cllm
+is started for every turn, so that earlier answers, of which `auto` makes use, are those of a turn.
 
 Speed is of the decode phase: tokens after the first, over their time. transformers cannot
 tell the phases apart, so it answers each prompt with one token as well, and that time is
@@ -40,7 +41,6 @@ TASKS = {
 DECODERS = "ar,auto,jacobi:8,jacobi-pool:8,lookahead,prompt-lookup"
 # Drafts of the peers' prompt lookup: their packages' usual numbers.
 LOOKUP = {"draft": 10, "ngram": 2}
-CHUNK = 4
 
 
 def run(command, **options):
@@ -167,8 +167,8 @@ def measure(options, task, kind, model):
         torch = Peer("transformers", HERE / "peer_transformers.py", model,
                      "--threads", options.threads)
     sums, machine = Sums(), None
-    for turn, at in enumerate(range(0, len(prompts), CHUNK)):
-        chunk = prompts[at:at + CHUNK]
+    for turn, at in enumerate(range(0, len(prompts), options.turn)):
+        chunk = prompts[at:at + options.turn]
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
             write_prompts(chunk, file)
 
@@ -193,7 +193,8 @@ def measure(options, task, kind, model):
 def record(options, commit, machine, text, document):
     """The JSON document of what there is; with `--record` it and the tables in their file."""
     today = datetime.date.today().isoformat()
-    head = {"date": today, "commit": commit, "machine": machine, "limit": options.limit}
+    head = {"date": today, "commit": commit, "machine": machine, "limit": options.limit,
+            "turn": options.turn}
     line = json.dumps({**head, "results": document})
     if options.record:
         folder = HERE / "record" / today
@@ -210,6 +211,8 @@ def main():
     parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--adapters", type=pathlib.Path, default=ROOT / "adapters")
     parser.add_argument("--limit", type=int, default=20)
+    parser.add_argument("--turn", type=int, default=12, metavar="N",
+                        help="prompts that a program answers before it is the next one's turn")
     parser.add_argument("--max-new-tokens", type=int)
     parser.add_argument("--decoders", default=DECODERS)
     parser.add_argument("--threads", type=int, default=2)

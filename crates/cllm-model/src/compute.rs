@@ -18,7 +18,8 @@ pub enum Compute {
     F32,
     /// Weights and activations in bf16, sums in f32.
     Bf16,
-    /// Weights of 8 bits with a scale and a minimum per 32, activations of 8 bits.
+    /// Weights of 8 bits with a scale per 32, and a minimum if the file has them, activations of 8
+    /// bits.
     W8,
     /// Weights of 4 bits with a scale and a minimum per 32, activations of 8 bits. The
     /// embedding and the LM head have 8 bits.
