@@ -13,7 +13,7 @@ usage() { echo "usage: $0 gsm8k|spider DATA OUT" >&2; exit 2; }
 here=$(dirname "$0")/$1 task=$1 data=$2 out=$3
 : "${CLLM:=cllm}" "${CLLM_EVAL_HOLDOUT:=64}"
 export CLLM_EVAL_HOLDOUT
-# shards: a quarter of GSM8K's questions in the first of its four runs; half of Spider's in that of
+# shards: a quarter of GSM8K's questions in the first of its five runs; half of Spider's in that of
 # its four.
 case $task in
   gsm8k) questions=test tables=() longest=256 shards=4 ;;
@@ -48,7 +48,10 @@ case $task in
     collect teacher "$out/other-trajectories" 4 1 --block 16
     consistency third other-trajectories teacher second third
     collect third "$out/other-windows" 4 2 --states window --block 8
-    consistency fourth other-windows third third cllm
+    consistency fourth other-windows third third fourth
+    # And windows of the first run's quarter, as that model now goes through them.
+    collect fourth "$out/last-windows" 4 0 --states window --block 8
+    consistency fifth last-windows fourth fourth cllm
     ;;
   spider)
     consistency consistency trajectories teacher teacher first
