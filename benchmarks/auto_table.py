@@ -21,7 +21,7 @@ import pathlib
 import sys
 import tempfile
 
-from decode_table import HERE, ROOT, TASKS, files, run, task_prompts, write_prompts
+from decode_table import HERE, MODELS, ROOT, TASKS, files, run, task_prompts, write_prompts
 
 AUTO = ["auto", "auto:history=0"]
 FIXED = ["jacobi:2", "jacobi:4", "jacobi:8", "jacobi:12", "jacobi:16", "prompt-lookup"]
@@ -83,6 +83,7 @@ def main():
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     options.tasks = options.tasks.split(",")
+    options.models = MODELS
     for task in options.tasks:
         if task not in TASKS or not (options.data / TASKS[task]["file"]).is_file():
             sys.exit(f"--tasks: no task `{task}` in {options.data}; expected {', '.join(TASKS)}")

@@ -38,6 +38,7 @@ TASKS = {
     "humaneval": {"file": "humaneval/HumanEval.jsonl", "tables": None, "tokens": 256},
     "mt_bench": {"file": "mt_bench/question.jsonl", "tables": None, "tokens": 256},
 }
+MODELS = ["base", "teacher", "cllm"]
 DECODERS = "ar,auto,jacobi:8,jacobi-pool:8,lookahead,prompt-lookup"
 # Drafts of the peers' prompt lookup: their packages' usual numbers.
 LOOKUP = {"draft": 10, "ngram": 2}
@@ -122,12 +123,12 @@ def speed(value):
 
 def files(options):
     """(model name, GGUF file) for each task: made once, kept in the cache."""
-    base = default_model(options.cllm)
     for task in options.tasks:
-        yield task, "base", base
+        if "base" in options.models:
+            yield task, "base", default_model(options.cllm)
         for kind in ("teacher", "cllm"):
             adapter = options.adapters / f"{task}-{kind}"
-            if not adapter.is_dir():
+            if kind not in options.models or not adapter.is_dir():
                 continue
             stamp = int((adapter / "adapter_model.safetensors").stat().st_mtime)
             path = cache_folder() / f"{task}-{kind}-{stamp}.Q8_0.gguf"
@@ -199,7 +200,8 @@ def record(options, commit, machine, text, document):
     if options.record:
         folder = HERE / "record" / today
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"decode-{'-'.join(options.tasks)}.md"
+        some = [] if options.models == MODELS else options.models
+        path = folder / f"decode-{'-'.join(options.tasks + some)}.md"
         title = f"# {today}, commit {commit}\n\n{json.dumps(machine)}\n"
         path.write_text(title + "\n".join(text) + f"\n\n```json\n{line}\n```\n")
     return line
@@ -209,6 +211,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--models", default=",".join(MODELS), help="of each task")
     parser.add_argument("--adapters", type=pathlib.Path, default=ROOT / "adapters")
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--turn", type=int, default=12, metavar="N",
@@ -223,6 +226,10 @@ def main():
     parser.add_argument("--record", action="store_true")
     options = parser.parse_args()
     options.tasks = options.tasks.split(",")
+    options.models = options.models.split(",")
+    for model in options.models:
+        if model not in MODELS:
+            sys.exit(f"--models: no `{model}`; expected {', '.join(MODELS)}")
     for task in options.tasks:
         if task not in TASKS:
             sys.exit(f"--tasks: no task `{task}`; expected {', '.join(TASKS)}")
