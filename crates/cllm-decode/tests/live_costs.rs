@@ -79,6 +79,33 @@ fn costs_that_were_told_wrongly_are_put_right() {
     }
 }
 
+/// The account is kept in what forwards took, not in what they were said to.
+#[test]
+fn short_answers_on_a_machine_with_dear_rows_cost_little() {
+    for slope in [0.1, 0.2, 0.4, 0.8] {
+        let costs: Costs = match slope {
+            0.1 => |_, rows| 1.0 + 0.1 * (rows - 1) as f64,
+            0.2 => |_, rows| 1.0 + 0.2 * (rows - 1) as f64,
+            0.4 => |_, rows| 1.0 + 0.4 * (rows - 1) as f64,
+            _ => |_, rows| 1.0 + 0.8 * (rows - 1) as f64,
+        };
+        for kind in TEXTS {
+            for len in [10, 40] {
+                let (mut slow, mut one) = (auto(as_told), jacobi(1));
+                let (mut spent, mut plain) = (0.0, 0.0);
+                for round in 1..4 {
+                    spent += time(kind, costs, len, &mut slow);
+                    plain += time(kind, costs, len, &mut one);
+                    let what = format!("{kind:?} {slope} {len} round {round}");
+                    // The first forward of several rows is what they cost to learn.
+                    let limit = 1.03 * plain + 4.0 + 4.0 * slope;
+                    assert!(spent <= limit, "{what}: {spent} for {plain}");
+                }
+            }
+        }
+    }
+}
+
 /// A machine that is throttled in the middle of an answer, and let go again.
 #[test]
 fn a_machine_that_changes_is_followed() {

@@ -16,6 +16,8 @@ const SHARE: f64 = 0.03;
 const ALLOWANCE: f64 = 4.0;
 /// Forwards of one row that gains count for at most.
 const CREDIT: f64 = 16.0;
+/// Times what a forward should have taken: what goes to its account at most.
+const DISTURBED: f64 = 1.5;
 /// Forwards of a probe: Jacobi guesses need a few iterations to become good.
 const PROBE: usize = 4;
 /// Rows of a probe, at most, and what one of its forwards may cost, in forwards of one row.
@@ -48,6 +50,8 @@ pub(super) struct Governor {
     regret: f64,
     /// Forwards that the autoregressive way would have taken.
     plain: f64,
+    /// What the forward under way took, if there is a clock.
+    measured: Option<f64>,
 }
 
 fn patient() -> Backoff {
@@ -65,6 +69,7 @@ impl Governor {
             probe: 0,
             regret: 0.0,
             plain: 0.0,
+            measured: None,
         }
     }
 
@@ -136,11 +141,19 @@ impl Governor {
     /// A forward of `rows` rows took `took`, in the unit of the costs.
     pub(super) fn took(&mut self, rows: usize, took: f64) {
         self.costs.learn(rows, took);
+        self.measured = Some(took);
     }
 
     /// Learns from a forward of `rows` rows by `source` that settled `settled` tokens.
     pub(super) fn learn(&mut self, source: Source, rows: usize, settled: usize) {
-        let spent = self.costs.cost(rows) / self.costs.cost(1);
+        let believed = self.costs.cost(rows);
+        // What it was, not what it should have been; but a disturbance is nobody's debt. One row is
+        // what is compared with.
+        let cost = match self.measured.take() {
+            Some(took) if rows > 1 => took.min(DISTURBED * believed),
+            _ => believed,
+        };
+        let spent = cost / self.costs.cost(1);
         self.plain += settled as f64;
         self.regret = (self.regret + spent - settled as f64).max(-CREDIT);
         self.lookups.pass();
