@@ -6,7 +6,7 @@
 #
 # Hours on two cores; run again, every stage goes on where it was stopped. CLLM names the
 # program if it is not on the PATH. To see whether all of it runs, on a few hundred questions, in
-# minutes and for nothing: CLLM_MAX_STEPS=2 CLLM_EVAL_STEPS=0 CLLM_EVAL_HOLDOUT=4.
+# minutes and for nothing: CLLM_MAX_STEPS=2 CLLM_EVAL_STEPS=0 CLLM_EVAL_HOLDOUT=1.
 set -euo pipefail
 usage() { echo "usage: $0 gsm8k|spider DATA OUT" >&2; exit 2; }
 [ $# = 3 ] || usage
