@@ -138,8 +138,16 @@ fn check(golden: &Golden, faults: &mut Vec<String>) {
 /// The root mean square of what logits differ from PyTorch's in other formats, in standard
 /// deviations. These models have random weights and few inputs, which rounding hurts more
 /// than it does a trained one; what is measured is half of these bounds.
-const FORMATS: [(Compute, f32); 4] =
-    [(Compute::Auto, 0.08), (Compute::Bf16, 0.06), (Compute::W8, 0.16), (Compute::W4, 1.0)];
+///
+/// One of them, `smollm3.F16.gguf`, is next to chaotic: rounding its weights to eight bits between
+/// the extremes of a group moved its logits by 0.08, around zero by 0.17, and the others on average
+/// by 5 % more than before. So the mean of all models has a bound as well.
+const FORMATS: [(Compute, f32, f32); 4] = [
+    (Compute::Auto, 0.08, 0.02),
+    (Compute::Bf16, 0.06, 0.02),
+    (Compute::W8, 0.35, 0.06),
+    (Compute::W4, 1.0, 0.4),
+];
 
 /// The root mean square of the differences, in standard deviations of `expected`.
 fn spread(found: &[f32], expected: &[f32]) -> f32 {
@@ -152,7 +160,7 @@ fn spread(found: &[f32], expected: &[f32]) -> f32 {
 }
 
 /// Decodes one model in every format on every instruction set.
-fn check_formats(golden: &Golden, worst: &mut [f32; 4], faults: &mut Vec<String>) {
+fn check_formats(golden: &Golden, off_by: &mut [Vec<f32>; 4], faults: &mut Vec<String>) {
     let checkpoint = Checkpoint::open(&folder().join(&golden.name)).unwrap();
     let config = checkpoint.config().unwrap();
     let expected = expected_logits(golden);
@@ -163,7 +171,7 @@ fn check_formats(golden: &Golden, worst: &mut [f32; 4], faults: &mut Vec<String>
         stop_tokens: Vec::new(),
         ..Request::default()
     };
-    for ((compute, tolerance), worst) in FORMATS.into_iter().zip(worst) {
+    for ((compute, tolerance, _), off_by) in FORMATS.into_iter().zip(off_by) {
         let mut portable = None;
         for isa in Isa::available() {
             let mut fault = |what: String| {
@@ -174,7 +182,7 @@ fn check_formats(golden: &Golden, worst: &mut [f32; 4], faults: &mut Vec<String>
                 Llama::load(&checkpoint, config.clone(), compute, isa, pool, None).unwrap();
             let found = logits(&mut lm, tokens, &[tokens.len()]);
             let off = spread(&found, &expected[..found.len()]);
-            *worst = worst.max(off);
+            off_by.push(off);
             if off.is_nan() || off > tolerance {
                 fault(format!("the logits are off by {off:e}"));
             }
@@ -216,16 +224,22 @@ fn golden_models() {
 #[expect(clippy::print_stdout, reason = "how much was compared, for `--nocapture`")]
 fn every_format_on_every_instruction_set() {
     let (goldens, mut faults) = (goldens(), Vec::new());
-    let mut worst = [0.0f32; 4];
+    let mut off_by: [Vec<f32>; 4] = Default::default();
     for golden in &goldens {
-        check_formats(golden, &mut worst, &mut faults);
+        check_formats(golden, &mut off_by, &mut faults);
     }
+    let mean = |off_by: &Vec<f32>| off_by.iter().sum::<f32>() / off_by.len() as f32;
+    let worst = off_by.each_ref().map(|off_by| off_by.iter().copied().fold(0.0, f32::max));
+    let means = off_by.each_ref().map(mean);
     let isas = Isa::available();
     println!(
-        "{} models x {} formats x {} instruction sets; off by at most {worst:?}",
+        "{} models x {} formats x {} instruction sets; off by at most {worst:?}, {means:?} on average",
         goldens.len(),
         FORMATS.len(),
         isas.len()
     );
+    for ((compute, _, bound), mean) in FORMATS.into_iter().zip(means) {
+        assert!(mean <= bound, "{compute}: off by {mean} on average");
+    }
     assert!(faults.is_empty(), "of {} models:\n{}", goldens.len(), faults.join("\n"));
 }
