@@ -23,6 +23,9 @@ pub struct Integers<'a> {
 pub enum Source<'a> {
     /// Writes the weights of the output with this index, shape `(K,)`.
     Float(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
+    /// The same, but eight bits are rounded between the extremes of a group, not around zero:
+    /// finer steps, for which minima are kept.
+    Fine(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
     /// Writes the integers of the output with this index; for [`Format::W8`] and
     /// [`Format::W4`].
     Integers(&'a (dyn Fn(usize, Integers<'_>) + Sync)),
@@ -33,7 +36,7 @@ pub enum Source<'a> {
 impl Source<'_> {
     /// Whether a layer of `format` need not keep minima.
     fn symmetric(&self, format: Format) -> bool {
-        format == Format::W8 && !matches!(self, Self::Integers(_))
+        format == Format::W8 && !matches!(self, Self::Integers(_) | Self::Fine(_))
     }
 }
 
@@ -58,13 +61,14 @@ impl Quantized {
         }
     }
 
-    /// Quantises one output's weights, shape `(K,)`, group by group: to eight bits as Q8_0 does, to
-    /// four as Q4_1.
-    pub(super) fn fill(&mut self, format: Format, weights: &[f32]) {
-        if format == Format::W8 {
+    /// Quantises one output's weights, shape `(K,)`, group by group: symmetric ones as Q8_0 does,
+    /// others as Q4_1.
+    pub(super) fn fill(&mut self, format: Format, symmetric: bool, weights: &[f32]) {
+        if symmetric {
             self.around_128(weights);
         } else {
-            self.between_extremes(15.0, weights);
+            let most = if format == Format::W8 { 255.0 } else { 15.0 };
+            self.between_extremes(most, weights);
         }
     }
 
@@ -126,13 +130,13 @@ impl Linear {
             for lane in 0..PANEL.min(outputs - panel * PANEL) {
                 let output = panel * PANEL + lane;
                 match (source, format) {
-                    (Source::Float(read), Format::F32 | Format::Bf16) => {
+                    (Source::Float(read) | Source::Fine(read), Format::F32 | Format::Bf16) => {
                         read(output, &mut row);
                         panel::pack_floats(format, bytes, lane, &row);
                     }
-                    (Source::Float(read), Format::W8 | Format::W4) => {
+                    (Source::Float(read) | Source::Fine(read), Format::W8 | Format::W4) => {
                         read(output, &mut row);
-                        quantized.fill(format, &row);
+                        quantized.fill(format, symmetric, &row);
                         panel::pack_integers((format, symmetric), bytes, lane, &quantized);
                     }
                     (Source::Integers(read), Format::W8 | Format::W4)

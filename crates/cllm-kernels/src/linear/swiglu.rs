@@ -59,13 +59,15 @@ impl SwiGlu {
                 row.minima.fill(half::f16::ZERO);
             }
         };
+        let floats = |read: &dyn Fn(usize, &mut [f32]), output, row: &mut [f32]| match place(
+            width, output,
+        ) {
+            Some(stored) => read(stored, row),
+            None => row.fill(0.0),
+        };
         let linear = match source {
-            Source::Float(read) => {
-                pack(&Source::Float(&|output, row| match place(width, output) {
-                    Some(stored) => read(stored, row),
-                    None => row.fill(0.0),
-                }))
-            }
+            Source::Float(read) => pack(&Source::Float(&|output, row| floats(read, output, row))),
+            Source::Fine(read) => pack(&Source::Fine(&|output, row| floats(read, output, row))),
             Source::Integers(read) => {
                 pack(&Source::Integers(&|output, row| integers(read, output, row)))
             }

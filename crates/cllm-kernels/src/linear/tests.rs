@@ -28,7 +28,7 @@ fn activations(pool: &mut Pool, isa: Isa, format: Format, x: &[f32], k: usize) -
 /// One output's weights as integers, without symmetry if they are `shifted`.
 fn quantized(format: Format, weights: &[f32], shifted: bool) -> Quantized {
     let mut q = Quantized::new(weights.len().div_ceil(GROUP));
-    q.fill(format, weights);
+    q.fill(format, format == Format::W8, weights);
     if shifted {
         q.minima.iter_mut().for_each(|m| *m = f16::from_f32(m.to_f32() + 0.25));
     }

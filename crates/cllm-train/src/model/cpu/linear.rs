@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use cllm_kernels::training::{Matrix, matmul};
-use cllm_kernels::{Activations, Linear, Rows};
+use cllm_kernels::{Activations, Linear, Rows, Source};
 
 use super::Cpu;
 use super::operation::Operation;
@@ -29,11 +29,15 @@ impl Frozen {
                 turned[i * outputs + o] = w;
             }
         }
-        Self {
-            cpu: cpu.clone(),
-            forward: Linear::from_f32(outputs, inputs, weight, cpu.format),
-            backward: Linear::from_f32(inputs, outputs, &turned, cpu.format),
-        }
+        // Gradients suffer from coarse steps more than answers do.
+        let pack = |outputs, inputs, weight: &[f32]| {
+            let read = |output: usize, row: &mut [f32]| {
+                row.copy_from_slice(&weight[output * inputs..][..inputs]);
+            };
+            Linear::load(outputs, inputs, cpu.format, &mut cpu.pool(), &Source::Fine(&read))
+        };
+        let (forward, backward) = (pack(outputs, inputs, weight), pack(inputs, outputs, &turned));
+        Self { cpu: cpu.clone(), forward, backward }
     }
 
     /// `x W^T`: `(T, inputs) -> (T, outputs)`.
