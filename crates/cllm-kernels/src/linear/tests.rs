@@ -113,6 +113,42 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|v| v.to_bits()).collect()
 }
 
+/// The largest sums there are: instructions that saturate or keep 16 bits must not meet them.
+#[test]
+fn extremes_are_exact() {
+    let (k, rows) = (2 * GROUP, 12);
+    let patterns: [fn(usize) -> bool; 4] = [|_| true, |_| false, |i| i % 2 == 0, |i| i % 4 < 2];
+    let mut pool = Pool::single();
+    for (format, symmetric, largest) in
+        [(Format::W8, true, 255), (Format::W8, false, 255), (Format::W4, false, 15)]
+    {
+        for (weights, inputs) in patterns.iter().flat_map(|w| patterns.iter().map(move |x| (w, x)))
+        {
+            let mut q = Quantized::new(k / GROUP);
+            q.values.iter_mut().enumerate().for_each(|(i, v)| *v = u8::from(weights(i)) * largest);
+            q.scales.fill(f16::ONE);
+            q.minima.fill(f16::from_f32(if symmetric { -128.0 } else { -7.0 }));
+            let read = |_: usize, row: Integers<'_>| {
+                row.values.copy_from_slice(&q.values);
+                row.scales.copy_from_slice(&q.scales);
+                row.minima.copy_from_slice(&q.minima);
+            };
+            let source = if symmetric { Source::Symmetric(&read) } else { Source::Integers(&read) };
+            let linear = Linear::load(PANEL, k, format, &mut pool, &source);
+            let x: Vec<f32> = (0..k).map(|i| if inputs(i) { 1.0 } else { -1.0 }).collect();
+            let row = activations(&mut pool, Isa::PORTABLE, format, &x, k);
+            let Store::Eight(eight) = row.store() else { panic!("integers take eight bits") };
+            let want = groups_in_order(&q, eight, symmetric);
+            for isa in Isa::available() {
+                let input = activations(&mut pool, isa, format, &x.repeat(rows), k);
+                let mut out = vec![f32::NAN; rows * PANEL];
+                linear.apply(isa, &mut pool, &input, &mut out);
+                assert_eq!(out, vec![want; rows * PANEL], "{format} {isa}");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 

@@ -2,16 +2,21 @@
 //! saturation, `vpmaddwd` adds pairs of those to 32. AVX-VNNI does both at once and does
 //! not saturate.
 //!
-//! Four-bit weights are at most 15, so a pair is at most 2 * 15 * 127 = 3,810. Eight-bit
-//! weights would saturate: with AVX2 alone, 128 is taken off them, their sign is moved to
-//! the activation, and a pair is at most 2 * 128 * 127 = 32,512; 128 times the sum of the
-//! activations is added again, unless the weights are meant without that 128. All of it is exact.
+//! Four-bit weights are at most 15, so a pair is at most 2 * 15 * 127 = 3,810, and the eight
+//! pairs of a group are added up in 16 bits: 30,480. Eight-bit weights would saturate: with
+//! AVX2 alone, 128 is taken off them, their sign is moved to the activation, and a pair is at
+//! most 2 * 128 * 127 = 32,512; 128 times the sum of the activations is added again, unless the
+//! weights are meant without that 128. All of it is exact.
+//!
+//! A tile keeps its integer sums in registers: of all sixteen outputs for up to four rows; of
+//! eight outputs, and then of the other eight, for more. Its float sums may be in memory, where
+//! they are wanted once a group.
 
 use std::arch::x86_64::*;
 
 use super::super::Format;
 use super::super::panel::PANEL;
-use super::{EightTile, PanelOutputs, TileOutputs};
+use super::{Ahead, EightTile, TileOutputs};
 use crate::Isa;
 use crate::activations::{GROUP, TILE_ROWS};
 
@@ -20,6 +25,7 @@ pub(super) fn run(
     isa: Isa,
     format: Format,
     panel: &[u8],
+    ahead: Ahead,
     tile: EightTile<'_>,
     outputs: &mut TileOutputs,
 ) {
@@ -29,10 +35,10 @@ pub(super) fn run(
     #[expect(unsafe_code, reason = "calls functions compiled for more features")]
     unsafe {
         match (isa.has_avx_vnni(), eight) {
-            (false, true) => plain::rows::<true>(panel, tile, outputs),
-            (false, false) => plain::rows::<false>(panel, tile, outputs),
-            (true, true) => vnni::rows::<true>(panel, tile, outputs),
-            (true, false) => vnni::rows::<false>(panel, tile, outputs),
+            (false, true) => plain::rows::<true>(panel, ahead, tile, outputs),
+            (false, false) => plain::rows::<false>(panel, ahead, tile, outputs),
+            (true, true) => vnni::rows::<true>(panel, ahead, tile, outputs),
+            (true, false) => vnni::rows::<false>(panel, ahead, tile, outputs),
         }
     }
 }
@@ -52,7 +58,7 @@ fn load(bytes: &[u8]) -> __m256i {
 /// The first eight f16, as f32.
 #[target_feature(enable = "avx2,f16c")]
 #[inline]
-fn halves(bytes: &[u8]) -> __m256 {
+fn floats(bytes: &[u8]) -> __m256 {
     let bytes = &bytes[..16];
     // SAFETY: an unaligned load of 16 borrowed bytes.
     #[expect(unsafe_code, reason = "a load from a checked slice")]
@@ -60,22 +66,80 @@ fn halves(bytes: &[u8]) -> __m256 {
     _mm256_cvtph_ps(halves)
 }
 
-/// Weights of four inputs and eight outputs, as unsigned bytes.
 #[target_feature(enable = "avx2")]
 #[inline]
-fn unsigned<const EIGHT: bool>(group: &[u8], q: usize, half: usize) -> __m256i {
-    if EIGHT {
-        return load(&group[q * 64 + 32 * half..]);
+fn store(v: __m256, to: &mut [f32]) {
+    let to = &mut to[..8];
+    // SAFETY: an unaligned store to eight borrowed floats.
+    #[expect(unsafe_code, reason = "a store to a checked slice")]
+    unsafe {
+        _mm256_storeu_ps(to.as_mut_ptr(), v);
     }
-    let both = load(&group[q / 2 * 64 + 32 * half..]);
-    let nibble = if q.is_multiple_of(2) { both } else { _mm256_srli_epi16::<4>(both) };
-    _mm256_and_si256(nibble, _mm256_set1_epi8(15))
 }
 
-/// Defines `rows`, which runs a tile; it is compiled with `$features` and adds products of
-/// bytes to sums by `$dot`. `$less` is what `$dot` takes off eight-bit weights: 128 or nothing.
+/// Four bytes of activations, in every lane.
+#[target_feature(enable = "avx2")]
+#[inline]
+fn quad(values: &[i8; GROUP], quad: usize) -> __m256i {
+    let [a, b, c, d] = values.as_chunks::<4>().0[quad].map(|v| v as u8);
+    _mm256_set1_epi32(i32::from_le_bytes([a, b, c, d]))
+}
+
+/// The activations of a group.
+#[derive(Clone, Copy)]
+struct Group<'a, const R: usize> {
+    symmetric: bool,
+    values: &'a [[i8; GROUP]; R],
+    scales: &'a [f32; R],
+    shifts: &'a [f32; R],
+    offsets: &'a [i32; R],
+}
+
+impl<'a, const R: usize> Group<'a, R> {
+    /// Those of a tile of `R` rows.
+    fn all(tile: EightTile<'a>) -> impl Iterator<Item = Self> {
+        let values = tile.values.as_chunks().0.iter().zip(tile.offsets.as_chunks().0);
+        let numbers = tile.scales.as_chunks().0.iter().zip(tile.shifts.as_chunks().0);
+        values.zip(numbers).map(move |((values, offsets), (scales, shifts))| Self {
+            symmetric: tile.symmetric,
+            values,
+            scales,
+            shifts,
+            offsets,
+        })
+    }
+}
+
+/// More rows than this are computed for eight outputs at a time: 2 x 4 sums, two vectors of
+/// weights, two halves of those and two constants are 14 registers.
+const BOTH_HALVES: usize = 4;
+
+/// Calls a function with the number of rows as its last constant.
+macro_rules! with_rows {
+    ($rows:expr, $f:ident::<$eight:ident>($($arg:ident),*)) => {
+        match $rows {
+            1 => $f::<$eight, 1>($($arg),*),
+            2 => $f::<$eight, 2>($($arg),*),
+            3 => $f::<$eight, 3>($($arg),*),
+            4 => $f::<$eight, 4>($($arg),*),
+            5 => $f::<$eight, 5>($($arg),*),
+            6 => $f::<$eight, 6>($($arg),*),
+            7 => $f::<$eight, 7>($($arg),*),
+            8 => $f::<$eight, 8>($($arg),*),
+            9 => $f::<$eight, 9>($($arg),*),
+            10 => $f::<$eight, 10>($($arg),*),
+            11 => $f::<$eight, 11>($($arg),*),
+            12 => $f::<$eight, 12>($($arg),*),
+            n => unreachable!("tiles have 1 to {TILE_ROWS} rows, not {n}"),
+        }
+    };
+}
+
+/// Defines `rows`, which runs a tile. It is compiled with `$features`, adds products of bytes to
+/// sums by `$dot`, and makes 32-bit sums of those by `$widen`. `$less` is what `$dot` takes off
+/// eight-bit weights: 128 or nothing.
 macro_rules! integer_rows {
-    ($name:ident, $features:literal, less $less:literal, $dot:item) => {
+    ($name:ident, $features:literal, less $less:literal, $dot:item $widen:item) => {
         mod $name {
             use super::*;
 
@@ -83,78 +147,125 @@ macro_rules! integer_rows {
             #[inline]
             $dot
 
-            /// Sixteen registers hold the sums of three rows; more rows take another pass
-            /// over the panel, which then lies in the first-level cache.
+            #[target_feature(enable = $features)]
+            #[inline]
+            $widen
+
             #[target_feature(enable = $features)]
             pub(super) fn rows<const EIGHT: bool>(
                 panel: &[u8],
+                ahead: Ahead,
                 tile: EightTile<'_>,
                 outputs: &mut TileOutputs,
             ) {
-                for (i, outputs) in outputs[..tile.rows].chunks_mut(3).enumerate() {
-                    match outputs.len() {
-                        1 => some::<EIGHT, 1>(panel, tile, 3 * i, outputs),
-                        2 => some::<EIGHT, 2>(panel, tile, 3 * i, outputs),
-                        _ => some::<EIGHT, 3>(panel, tile, 3 * i, outputs),
-                    }
-                }
+                with_rows!(tile.rows, exactly::<EIGHT>(panel, ahead, tile, outputs));
             }
 
             #[target_feature(enable = $features)]
-            fn some<const EIGHT: bool, const R: usize>(
+            fn exactly<const EIGHT: bool, const R: usize>(
                 panel: &[u8],
+                ahead: Ahead,
                 tile: EightTile<'_>,
-                first: usize,
-                outputs: &mut [PanelOutputs],
+                outputs: &mut TileOutputs,
             ) {
-                let mut sums = [[_mm256_setzero_ps(); 2]; R];
+                if R <= BOTH_HALVES {
+                    return halves::<EIGHT, R, 2>(panel, 0, ahead, tile, outputs);
+                }
+                for (half, ahead) in ahead.halves(tile.values.len() / R).into_iter().enumerate() {
+                    halves::<EIGHT, R, 1>(panel, half, ahead, tile, outputs);
+                }
+            }
+
+            /// Computes `H` halves of a panel, from `first` on.
+            #[target_feature(enable = $features)]
+            fn halves<const EIGHT: bool, const R: usize, const H: usize>(
+                panel: &[u8],
+                first: usize,
+                ahead: Ahead,
+                tile: EightTile<'_>,
+                outputs: &mut TileOutputs,
+            ) {
                 let format = if EIGHT { Format::W8 } else { Format::W4 };
-                let bytes = format.group_bytes(tile.symmetric);
-                for (g, group) in panel.chunks_exact(bytes).enumerate() {
-                    let at = g * tile.rows + first;
-                    let values = &tile.values[at..at + R];
-                    // An offset is -128 times the sum of the activations.
-                    let times = match (tile.symmetric, EIGHT && $less == 128) {
-                        (true, false) => 1,
-                        (false, true) => -1,
-                        _ => 0,
-                    };
-                    let mut dots: [[__m256i; 2]; R] = std::array::from_fn(|r| {
-                        [_mm256_set1_epi32(times * tile.offsets[at + r]); 2]
-                    });
-                    for q in 0..GROUP / 4 {
-                        let weights = [0, 1].map(|half| unsigned::<EIGHT>(group, q, half));
+                let mut sums = [[_mm256_setzero_ps(); H]; R];
+                let panel = panel.chunks_exact(format.group_bytes(tile.symmetric));
+                for (g, (weights, group)) in panel.zip(Group::<R>::all(tile)).enumerate() {
+                    ahead.fetch::<R>(g);
+                    let (weights, numbers) = weights.split_at(format.weight_bytes());
+                    let dots = group_dots::<EIGHT, R, H>(weights, first, group);
+                    for h in 0..H {
+                        let at = 16 * (first + h);
+                        let scale = floats(&numbers[at..]);
                         for r in 0..R {
-                            let [a, b, c, d] = values[r].as_chunks::<4>().0[q].map(|v| v as u8);
-                            let values = _mm256_set1_epi32(i32::from_le_bytes([a, b, c, d]));
-                            for half in 0..2 {
-                                dots[r][half] = dot::<EIGHT>(dots[r][half], weights[half], values);
-                            }
+                            let scale = _mm256_mul_ps(scale, _mm256_set1_ps(group.scales[r]));
+                            let dot = _mm256_cvtepi32_ps(dots[r][h]);
+                            sums[r][h] = _mm256_fmadd_ps(dot, scale, sums[r][h]);
                         }
-                    }
-                    let scales = &group[format.weight_bytes()..];
-                    for r in 0..R {
-                        let a = _mm256_set1_ps(tile.scales[at + r]);
-                        let shift = _mm256_set1_ps(tile.shifts[at + r]);
-                        for half in 0..2 {
-                            let scale = _mm256_mul_ps(halves(&scales[16 * half..]), a);
-                            let dot = _mm256_cvtepi32_ps(dots[r][half]);
-                            sums[r][half] = _mm256_fmadd_ps(dot, scale, sums[r][half]);
-                            if !tile.symmetric {
-                                let minimum = halves(&scales[2 * PANEL + 16 * half..]);
-                                sums[r][half] = _mm256_fmadd_ps(minimum, shift, sums[r][half]);
+                        if !group.symmetric {
+                            let minimum = floats(&numbers[2 * PANEL + at..]);
+                            for r in 0..R {
+                                let shift = _mm256_set1_ps(group.shifts[r]);
+                                sums[r][h] = _mm256_fmadd_ps(minimum, shift, sums[r][h]);
                             }
                         }
                     }
                 }
                 for (sums, outputs) in sums.iter().zip(outputs) {
-                    for (half, sum) in sums.iter().enumerate() {
-                        let out: &mut [f32] = &mut outputs[half * PANEL / 2..][..PANEL / 2];
-                        // SAFETY: an unaligned store to eight borrowed floats.
-                        #[expect(unsafe_code, reason = "a store to a checked slice")]
-                        unsafe {
-                            _mm256_storeu_ps(out.as_mut_ptr(), *sum);
+                    for (h, sum) in sums.iter().enumerate() {
+                        store(*sum, &mut outputs[(first + h) * PANEL / 2..]);
+                    }
+                }
+            }
+
+            /// The integer sums of a group.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn group_dots<const EIGHT: bool, const R: usize, const H: usize>(
+                weights: &[u8],
+                first: usize,
+                group: Group<'_, R>,
+            ) -> [[__m256i; H]; R] {
+                let mut dots = [[_mm256_setzero_si256(); H]; R];
+                for (i, line) in weights.as_chunks::<64>().0.iter().enumerate() {
+                    let line: [_; H] = std::array::from_fn(|h| load(&line[32 * (first + h)..]));
+                    if EIGHT {
+                        add_quad::<EIGHT, R, H>(&mut dots, line, group.values, i);
+                    } else {
+                        let low = _mm256_set1_epi8(15);
+                        let weights = line.map(|both| _mm256_and_si256(both, low));
+                        add_quad::<EIGHT, R, H>(&mut dots, weights, group.values, 2 * i);
+                        let high = line.map(|both| _mm256_srli_epi16::<4>(both));
+                        let weights = high.map(|both| _mm256_and_si256(both, low));
+                        add_quad::<EIGHT, R, H>(&mut dots, weights, group.values, 2 * i + 1);
+                    }
+                }
+                // An offset is -128 times the sum of the activations.
+                let less = if EIGHT { $less } else { 0 };
+                for (dots, &offset) in dots.iter_mut().zip(group.offsets) {
+                    for dot in dots {
+                        *dot = widen::<EIGHT>(*dot);
+                        if group.symmetric && less == 0 {
+                            *dot = _mm256_add_epi32(*dot, _mm256_set1_epi32(offset));
+                        } else if !group.symmetric && less == 128 {
+                            *dot = _mm256_sub_epi32(*dot, _mm256_set1_epi32(offset));
                         }
+                    }
+                }
+                dots
+            }
+
+            /// Adds the products of four inputs.
+            #[target_feature(enable = $features)]
+            #[inline]
+            fn add_quad<const EIGHT: bool, const R: usize, const H: usize>(
+                dots: &mut [[__m256i; H]; R],
+                weights: [__m256i; H],
+                values: &[[i8; GROUP]; R],
+                q: usize,
+            ) {
+                for r in 0..R {
+                    let values = quad(&values[r], q);
+                    for h in 0..H {
+                        dots[r][h] = dot::<EIGHT>(dots[r][h], weights[h], values);
                     }
                 }
             }
@@ -165,14 +276,17 @@ macro_rules! integer_rows {
 integer_rows! {
     plain, "avx2,fma,f16c", less 128,
     fn dot<const EIGHT: bool>(sum: __m256i, weights: __m256i, values: __m256i) -> __m256i {
-        let pairs = if EIGHT {
-            // Flipping the top bit takes 128 off.
-            let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
-            _mm256_maddubs_epi16(_mm256_abs_epi8(signed), _mm256_sign_epi8(values, signed))
-        } else {
-            _mm256_maddubs_epi16(weights, values)
-        };
+        if !EIGHT {
+            return _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, values));
+        }
+        // Flipping the top bit takes 128 off.
+        let signed = _mm256_xor_si256(weights, _mm256_set1_epi8(-128));
+        let values = _mm256_sign_epi8(values, signed);
+        let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(signed), values);
         _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+    }
+    fn widen<const EIGHT: bool>(sum: __m256i) -> __m256i {
+        if EIGHT { sum } else { _mm256_madd_epi16(sum, _mm256_set1_epi16(1)) }
     }
 }
 
@@ -180,6 +294,9 @@ integer_rows! {
     vnni, "avx2,fma,f16c,avxvnni", less 0,
     fn dot<const EIGHT: bool>(sum: __m256i, weights: __m256i, values: __m256i) -> __m256i {
         _mm256_dpbusd_avx_epi32(sum, weights, values)
+    }
+    fn widen<const EIGHT: bool>(sum: __m256i) -> __m256i {
+        sum
     }
 }
 
@@ -197,6 +314,9 @@ mod tests {
         evex, "avx2,fma,f16c,avx512vl,avx512vnni", less 0,
         fn dot<const EIGHT: bool>(sum: __m256i, weights: __m256i, values: __m256i) -> __m256i {
             _mm256_dpbusd_epi32(sum, weights, values)
+        }
+        fn widen<const EIGHT: bool>(sum: __m256i) -> __m256i {
+            sum
         }
     }
 
@@ -222,9 +342,9 @@ mod tests {
             #[expect(unsafe_code, reason = "calls functions compiled for more features")]
             unsafe {
                 if format == Format::W8 {
-                    evex::rows::<true>(panel, tile, &mut found);
+                    evex::rows::<true>(panel, Ahead::NOTHING, tile, &mut found);
                 } else {
-                    evex::rows::<false>(panel, tile, &mut found);
+                    evex::rows::<false>(panel, Ahead::NOTHING, tile, &mut found);
                 }
             }
             assert_eq!(found, want, "{format}");

@@ -86,6 +86,9 @@ struct Ahead {
 }
 
 impl Ahead {
+    #[cfg(all(test, target_arch = "x86_64"))]
+    const NOTHING: Self = Self { start: std::ptr::null(), lines: 0 };
+
     /// The part of `tile`, one of `tiles`, in `count` panels from `next` on.
     fn new(panels: &Panels, next: usize, count: usize, (tile, tiles): (usize, usize)) -> Self {
         let lines = count * panels.group_lines();
@@ -96,6 +99,13 @@ impl Ahead {
             return Self { start: std::ptr::null(), lines: 0 };
         }
         Self { start: panels.panel(next).as_ptr().wrapping_add(skip), lines }
+    }
+
+    /// The same for a tile that passes over the panel, of `groups` groups, twice.
+    #[cfg(target_arch = "x86_64")]
+    fn halves(self, groups: usize) -> [Self; 2] {
+        let lines = self.lines.div_ceil(2);
+        [0, lines * groups].map(|skip| Self { start: self.start.wrapping_add(64 * skip), lines })
     }
 
     /// Asks for what belongs to group `g`.
@@ -200,11 +210,10 @@ impl<'a> Tile<'a> {
             (Store::Eight(eight), format @ (Format::W8 | Format::W4)) => {
                 let tile = EightTile::new(eight, range, rows, self.panels.symmetric());
                 #[cfg(target_arch = "x86_64")]
-                if isa.has_avx512() {
+                if isa != Isa::PORTABLE {
                     let ahead = Ahead::new(self.panels, next, 1, self.part);
-                    return avx512::run_integers(isa, format, weights, ahead, tile, outputs);
-                } else if isa.has_avx2() {
-                    return avx2::run(isa, format, weights, tile, outputs);
+                    let run = if isa.has_avx512() { avx512::run_integers } else { avx2::run };
+                    return run(isa, format, weights, ahead, tile, outputs);
                 }
                 let _ = next;
                 portable::run(format, weights, tile, outputs);
