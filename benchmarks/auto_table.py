@@ -21,7 +21,7 @@ import pathlib
 import sys
 import tempfile
 
-from decode_table import HERE, MODELS, ROOT, TASKS, files, run, task_prompts, write_prompts
+from decode_table import HERE, MODELS, ROOT, TASKS, commit, files, run, task_prompts, write_prompts
 
 AUTO = ["auto", "auto:history=0"]
 FIXED = ["jacobi:2", "jacobi:4", "jacobi:8", "jacobi:12", "jacobi:16", "prompt-lookup"]
@@ -91,7 +91,7 @@ def main():
     table = ["| prompts | model | text | AR tokens/s | auto over AR | alone | accepted | rows "
              "| best fixed, over AR | auto over it | exact |",
              "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|"]
-    choices, machine = [], None
+    choices, document, machine, measured = [], [], None, commit()
     for task, kind, model in files(options):
         with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
             write_prompts(task_prompts(options, task, model), file)
@@ -100,15 +100,16 @@ def main():
                 results, machine = speeds(options, task, model, path, flags)
                 table.append(line(task, kind, setting, results))
                 print(table[-1], file=sys.stderr)
+                document.append({"task": task, "model": kind, "text": setting,
+                                 "results": list(results.values())})
             places = rows(options, task, model, path)
         cells = ", ".join(f"{at}: {n:.1f} ({m:.2f})" for at, n, m in places)
         choices.append(f"- {task}, {kind}: {cells}")
-    commit = run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]).strip()
     today = datetime.date.today().isoformat()
     text = "\n".join([
-        f"# {today}, commit {commit}, {options.limit} prompts", "", json.dumps(machine), "",
+        f"# {today}, commit {measured}, {options.limit} prompts", "", json.dumps(machine), "",
         *table, "", "Rows of a forward (tokens it settles), by position in the answer:", "",
-        *choices, "",
+        *choices, "", "```json", json.dumps(document), "```", "",
     ])
     print(text)
     if options.record:

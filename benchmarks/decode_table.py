@@ -51,6 +51,11 @@ def run(command, **options):
     return done.stdout
 
 
+def commit():
+    """The commit that is measured, with a mark if the tree differs from it."""
+    return run(["git", "-C", ROOT, "describe", "--always", "--dirty", "--exclude=*"]).strip()
+
+
 class Sums(dict):
     """Decode tokens, seconds, forwards and equal answers by (program, decoder)."""
 
@@ -238,7 +243,7 @@ def main():
         sys.exit(f"{options.data}: none of {', '.join(TASKS[t]['file'] for t in options.tasks)}")
     options.tasks = there
 
-    commit = run(["git", "-C", ROOT, "rev-parse", "--short", "HEAD"]).strip()
+    measured = commit()
     text, document, machine = [], [], None
     for task, kind, model in files(options):
         sums, machine = measure(options, task, kind, model)
@@ -252,7 +257,7 @@ def main():
                      for (p, d), v in sums.items()],
         })
         # After every table, so that a stopped run keeps those it has made.
-        line = record(options, commit, machine, text, document)
+        line = record(options, measured, machine, text, document)
     print(line)
 
 

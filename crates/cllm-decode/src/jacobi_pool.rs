@@ -23,12 +23,12 @@
 //! are taken from both in turn, text first. New guesses at the window's end are what the
 //! text's pool knows, else the other's, else the draft's.
 //!
-//! Left out: Jacobi Forcing's two blocks in flight, where the next block starts when 85 % of
-//! the current one has settled. It keeps a *block* decoder busy whose window shrinks towards
-//! the block's end. This window slides: it is as wide as ever after each forward, and its
-//! right part is that next block.
+//! Jacobi Forcing decodes block by block, with the next one in flight when 85 % of the current one
+//! has settled: [`InFlight`]. By default the window slides instead: it is as wide as ever after
+//! each forward, and its right part is that next block.
 
 use crate::batch::Batch;
+use crate::blocks::{Blocks, InFlight};
 use crate::decoder::{Decoder, Verdict};
 use crate::draft::Draft;
 use crate::lm::{LmError, Output, Token};
@@ -51,11 +51,14 @@ pub struct PoolOptions {
     pub ngram: usize,
     /// Where guesses come from that the pool does not have.
     pub draft: Draft,
+    /// Whether the window is made of blocks of n tokens.
+    pub in_flight: InFlight,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        Self { n: 16, candidates: 2, tokens: 4, ngram: 3, draft: Draft::NGram }
+        let (draft, in_flight) = (Draft::NGram, InFlight::default());
+        Self { n: 16, candidates: 2, tokens: 4, ngram: 3, draft, in_flight }
     }
 }
 
@@ -70,6 +73,9 @@ pub struct JacobiPool {
     recycled: NgramPool,
     /// The window's guesses of the next iteration, as far as the last one gave them.
     carried: Vec<Token>,
+    /// Of each of those, whether the window had it in the same place before.
+    again: Vec<bool>,
+    blocks: Blocks,
     /// The window's nodes, of the last proposal.
     window: Vec<usize>,
     tree: Tree,
@@ -92,7 +98,20 @@ impl JacobiPool {
         let pool = NgramPool::new(options.ngram, options.tokens, WIDTH);
         let (carried, window, said, tail) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (known, recycled, tree) = (pool.clone(), pool, Tree::default());
-        Ok(Self { options, seed, known, recycled, carried, window, tree, said, tail })
+        let (again, blocks) = (Vec::new(), Blocks::new(options.n, options.in_flight));
+        Ok(Self {
+            options,
+            seed,
+            known,
+            recycled,
+            carried,
+            again,
+            blocks,
+            window,
+            tree,
+            said,
+            tail,
+        })
     }
 }
 
@@ -101,15 +120,17 @@ impl Decoder for JacobiPool {
         self.known.clear();
         self.recycled.clear();
         self.carried.clear();
+        self.again.clear();
+        self.blocks.begin();
     }
 
     fn propose(&mut self, text: &[Token], room: usize, sequence: usize, batch: &mut Batch) {
-        let PoolOptions { n, candidates, tokens, ngram, draft } = self.options;
+        let PoolOptions { candidates, tokens, ngram, draft, .. } = self.options;
         self.known.read(text);
         self.tail.clear();
         self.tail.extend_from_slice(&text[text.len().saturating_sub(ngram)..]);
 
-        let guesses = n.min(room) - 1;
+        let guesses = self.blocks.rows(text.len(), &self.again).min(room) - 1;
         let mut window = std::mem::take(&mut self.carried);
         window.truncate(guesses);
         while window.len() < guesses {
@@ -166,11 +187,15 @@ impl Decoder for JacobiPool {
 
         // The Jacobi update: what was said behind the settled tokens, on the right path as far
         // as that goes, else by the window's row for the same position.
-        self.carried.clear();
+        let before = std::mem::take(&mut self.carried);
         let path = self.tree.said();
         self.carried.extend_from_slice(&path[settled..]);
         let window = &self.said[self.tail.len()..];
         self.carried.extend_from_slice(window.get(path.len()..).unwrap_or(&[]));
+        // The guess for a place was `settled` further to the right.
+        let places = self.carried.iter().enumerate();
+        self.again.clear();
+        self.again.extend(places.map(|(i, guess)| before.get(settled + i) == Some(guess)));
         self.tree.verdict()
     }
 }

@@ -11,7 +11,8 @@
 //! * [`ar`]: autoregressive decoding, the oracle every decoder is held to.
 //! * [`decoder`]: the seam to all other ways of decoding, [`Decoder`].
 //! * [`jacobi`]: Jacobi decoding with a window that refills as tokens settle.
-//! * [`jacobi_pool`]: the same with an n-gram pool and candidates beside the window.
+//! * [`jacobi_pool`]: the same with an n-gram pool and candidates beside the window, and with
+//!   [`blocks`] in flight instead of a window that slides.
 //! * [`lookahead`]: lookahead decoding. [`prompt_lookup`]: guesses from the text alone.
 //!   [`draft_model`]: guesses of a smaller model. [`oracle`]: guesses of given quality.
 //! * [`auto`]: as many guesses as pay, by a [`cost`] model.
@@ -59,6 +60,7 @@
 pub mod ar;
 pub mod auto;
 pub mod batch;
+pub mod blocks;
 pub mod collect;
 pub mod cost;
 pub mod counter;
@@ -88,6 +90,7 @@ pub mod window;
 
 pub use auto::Auto;
 pub use batch::{AdapterId, Batch, Row, Want};
+pub use blocks::InFlight;
 pub use cost::CostModel;
 pub use decoder::{Decoder, Verdict};
 pub use draft::Draft;

@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::auto::Auto;
+use crate::blocks::InFlight;
 use crate::cost::CostModel;
 use crate::decoder::Decoder;
 use crate::draft::Draft;
@@ -47,7 +48,8 @@ pub enum DecoderSpec {
         /// Where first guesses come from.
         draft: Draft,
     },
-    /// `jacobi-pool`, `jacobi-pool:8,candidates=2,tokens=4,ngram=3,draft=ngram`: see
+    /// `jacobi-pool`,
+    /// `jacobi-pool:8,candidates=2,tokens=4,ngram=3,blocks=2,spawn=85,draft=ngram`: see
     /// [`JacobiPool`].
     JacobiPool(PoolOptions),
     /// `lookahead`, `lookahead:w=7,n=5,g=7`: see [`Lookahead`].
@@ -232,6 +234,10 @@ impl FromStr for DecoderSpec {
                     tokens: options.number("tokens", (1, 64), default.tokens)?,
                     ngram: options.number("ngram", key, default.ngram)?,
                     draft: options.draft(default.draft)?,
+                    in_flight: InFlight {
+                        blocks: options.number("blocks", (0, 16), default.in_flight.blocks)?,
+                        spawn: options.number("spawn", (0, 100), default.in_flight.spawn)?,
+                    },
                 };
                 options.finish(Self::JacobiPool(spec))
             }
@@ -292,6 +298,8 @@ impl fmt::Display for DecoderSpec {
                 show("candidates", options.candidates, default.candidates);
                 show("tokens", options.tokens, default.tokens);
                 show("ngram", options.ngram, default.ngram);
+                show("blocks", options.in_flight.blocks, default.in_flight.blocks);
+                show("spawn", options.in_flight.spawn, default.in_flight.spawn);
                 drafts = Some((options.draft, default.draft));
                 "jacobi-pool"
             }
@@ -391,6 +399,12 @@ mod tests {
             "jacobi-pool:8,candidates=3",
         );
         check("jacobi-pool", DecoderSpec::JacobiPool(PoolOptions::default()), "jacobi-pool");
+        let in_flight = InFlight { blocks: 2, spawn: 70 };
+        check(
+            "jacobi-pool:blocks=2,spawn=70",
+            DecoderSpec::JacobiPool(PoolOptions { in_flight, ..PoolOptions::default() }),
+            "jacobi-pool:blocks=2,spawn=70",
+        );
         let small = DecoderSpec::Lookahead(LookaheadOptions::default());
         check("lookahead:w=7,n=5,g=7", small, "lookahead");
         let large = DecoderSpec::Lookahead(LookaheadOptions { w: 15, n: 5, g: 15 });

@@ -318,7 +318,8 @@ fn known_forwards_of_branches() {
     let mut decoder = DraftModel::new(draft, 4, 10, greedy.clone()).expect("sound");
     check(hash, &mut decoder, &greedy, (19, 24));
     // No window, one candidate: what it settles comes from the branch alone.
-    let options = PoolOptions { n: 1, candidates: 1, tokens: 3, ngram: 2, draft: Draft::NGram };
+    let options =
+        PoolOptions { n: 1, candidates: 1, tokens: 3, ngram: 2, ..PoolOptions::default() };
     let mut decoder = JacobiPool::new(options, 0).expect("1 > 0");
     check(Kind::Copy(4), &mut decoder, &greedy, (6, 24));
     // Prompt lookup goes on with itself beyond the end of the text.

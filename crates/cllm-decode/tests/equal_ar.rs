@@ -9,7 +9,7 @@ use cllm_decode::fake::{Fake, FakeCache};
 use cllm_decode::spec::Built;
 use cllm_decode::{
     Answer, Auto, Batch, CausalLm, CostModel, Decoder, DecoderSpec, Draft, DraftModel, Finish,
-    Jacobi, LmError, Logprobs, LookaheadOptions, Observer, Oracle, Output, PoolOptions,
+    InFlight, Jacobi, LmError, Logprobs, LookaheadOptions, Observer, Oracle, Output, PoolOptions,
     PromptLookup, RecordedIteration, Recorder, Request, Sampler, Sampling, Sequence, Token, Want,
     ar, stream,
 };
@@ -206,9 +206,11 @@ fn ways() -> impl Strategy<Value = Way> {
     let jacobi = (1..=40usize, drafts())
         .prop_map(move |(n, draft)| named(DecoderSpec::Jacobi { n, draft }))
         .boxed();
-    let pool = (1..=20usize, 0..5usize, 0..8usize, 0..5usize, drafts())
-        .prop_map(|(n, candidates, tokens, ngram, draft)| {
-            Way::Pool(PoolOptions { n, candidates, tokens, ngram, draft })
+    let in_flight =
+        (0..4usize, 0..=100usize).prop_map(|(blocks, spawn)| InFlight { blocks, spawn });
+    let pool = (1..=20usize, 0..5usize, 0..8usize, 0..5usize, drafts(), in_flight)
+        .prop_map(|(n, candidates, tokens, ngram, draft, in_flight)| {
+            Way::Pool(PoolOptions { n, candidates, tokens, ngram, draft, in_flight })
         })
         .boxed();
     let lookahead = (1..9usize, 2..7usize, 0..9usize)

@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use cllm_decode::spec::Built;
-use cllm_decode::{CausalLm, CostModel, DecoderSpec, Request, Sampling, Sequence, ar, stream};
+use cllm_decode::{
+    CausalLm, CostModel, Decoder, DecoderSpec, DraftModel, Request, Sampling, Sequence, ar, stream,
+};
 use cllm_model::{Compute, LoadOptions, Model};
 
 const PROMPTS: [&str; 3] = [
@@ -14,14 +16,16 @@ const PROMPTS: [&str; 3] = [
     "The three primary colours are",
 ];
 
-const DECODERS: [&str; 7] = [
+const DECODERS: [&str; 9] = [
     "jacobi:8",
     "jacobi:n=16,draft=last-token",
     "jacobi:n=8,draft=ngram",
     "jacobi-pool",
+    "jacobi-pool:n=8,blocks=2",
     "lookahead:w=4,n=4,g=4",
     "prompt-lookup",
     "auto",
+    "draft-model",
 ];
 
 #[test]
@@ -34,6 +38,9 @@ fn all_decoders_are_autoregressive_decoding() {
     for compute in [Compute::W4, Compute::W8] {
         let options = LoadOptions { compute, ..LoadOptions::default() };
         let mut model = Model::load(&path, &options).expect("the default model loads");
+        // It guesses for itself: right but where rounding to four bits says something else.
+        let rough = LoadOptions { compute: Compute::W4, ..LoadOptions::default() };
+        let mut guesser = Model::load(&path, &rough).expect("the default model loads").lm;
         for (i, (text, temperature)) in PROMPTS
             .iter()
             .flat_map(|text| [0.0, 0.7, 1.0].map(|temperature| (text, temperature)))
@@ -52,7 +59,15 @@ fn all_decoders_are_autoregressive_decoding() {
             for name in DECODERS {
                 let spec: DecoderSpec = name.parse().expect("a decoder");
                 let built = spec.build(7, &CostModel::default()).expect("options in range");
-                let Built::Decoder(mut decoder) = built else { panic!("{name} has a decoder") };
+                let mut decoder: Box<dyn Decoder + '_> = match built {
+                    Built::Decoder(decoder) => decoder,
+                    Built::DraftModel { tokens } => {
+                        let (vocab, sampling) = (model.lm.vocab_size(), request.sampling.clone());
+                        let draft = DraftModel::new(&mut guesser, tokens, vocab, sampling);
+                        Box::new(draft.expect("the same vocabulary"))
+                    }
+                    Built::Ar => panic!("{name} is the baseline"),
+                };
                 let mut sequence = Sequence::new(model.lm.new_cache());
                 let answer = stream::generate(
                     &mut model.lm,

@@ -1,9 +1,10 @@
-//! Flags for sampling, named as in vLLM and OpenAI's API.
+//! Flags for sampling, named as in vLLM and OpenAI's API, `--typical-p` as in transformers.
 
 use std::str::FromStr;
 
 use clap::Args;
 use cllm_decode::{Sampling, Token};
+use serde::Serialize;
 
 /// How each token is chosen.
 #[derive(Debug, Clone, Default, Args)]
@@ -81,6 +82,36 @@ impl SamplingArgs {
             logprobs,
             seed,
             choice,
+        }
+    }
+}
+
+/// How tokens were chosen, for reports. What the seed is stands beside it there.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(crate) struct Chosen {
+    temperature: f32,
+    top_k: usize,
+    top_p: f32,
+    min_p: f32,
+    typical_p: f32,
+    repetition_penalty: f32,
+    presence_penalty: f32,
+    frequency_penalty: f32,
+    logit_bias: Vec<(Token, f32)>,
+}
+
+impl From<&Sampling> for Chosen {
+    fn from(sampling: &Sampling) -> Self {
+        Self {
+            temperature: sampling.temperature,
+            top_k: sampling.top_k,
+            top_p: sampling.top_p,
+            min_p: sampling.min_p,
+            typical_p: sampling.typical_p,
+            repetition_penalty: sampling.repetition_penalty,
+            presence_penalty: sampling.presence_penalty,
+            frequency_penalty: sampling.frequency_penalty,
+            logit_bias: sampling.logit_bias.clone(),
         }
     }
 }

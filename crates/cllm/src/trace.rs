@@ -30,6 +30,7 @@ use serde::Serialize;
 use crate::figures::Figures;
 use crate::replay::Probabilities;
 use crate::run::Run;
+use crate::sampling::Chosen;
 
 /// What a trace calls itself.
 const FORMAT: &str = "cllm-trace";
@@ -59,6 +60,8 @@ enum Line<'a> {
         model: &'a str,
         decoder: &'a str,
         seed: u64,
+        #[serde(flatten)]
+        sampling: Chosen,
         max_new_tokens: usize,
         stop: &'a [String],
         stop_tokens: &'a [Token],
@@ -151,6 +154,7 @@ fn lines<'a>(
         model: asked.model,
         decoder: asked.decoder,
         seed: asked.seed,
+        sampling: Chosen::from(&request.sampling),
         max_new_tokens: request.max_new_tokens,
         stop: asked.stop,
         stop_tokens: &request.stop_tokens,

@@ -135,7 +135,11 @@ fn sampled_text_depends_on_the_seed_alone() {
     }
 
     let generate = |more: &[&str], part: &str| bad(&sampled(more), part);
+    generate(&["--top-p", "0"], "top_p 0");
     generate(&["--min-p", "2"], "min_p 2");
+    generate(&["--typical-p", "0"], "typical_p 0");
+    generate(&["--repetition-penalty", "0"], "repetition_penalty 0");
+    generate(&["--frequency-penalty", "3"], "frequency_penalty 3");
     generate(&["--presence-penalty", "-3"], "presence_penalty -3");
     generate(&["--logit-bias", "x=1"], "expected TOKEN=BIAS");
     generate(&["--logit-bias", "999999=1"], "999999 is not in the vocabulary");
@@ -150,6 +154,17 @@ fn a_draft_model_guesses_and_has_to_fit() {
     assert_eq!(with["tokens"], ar["tokens"]);
     // It guesses with itself and the same noise: every guess is right.
     assert_eq!(with["figures"]["forwards"], 5, "{with}");
+
+    // Two letters change places.
+    let folder = tempfile::tempdir().unwrap();
+    let other = chat_model(folder.path());
+    let path = folder.path().join("tokenizer.json");
+    let mut tokenizer = json(&std::fs::read_to_string(&path).unwrap());
+    let vocab = tokenizer["model"]["vocab"].as_object_mut().unwrap();
+    let (a, b) = (vocab["a"].clone(), vocab["b"].clone());
+    (vocab["a"], vocab["b"]) = (b, a);
+    std::fs::write(&path, tokenizer.to_string()).unwrap();
+    bad(&draft(&["--draft-model", &other]), "another tokenizer: expected");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use clap::builder::FalseyValueParser;
 use crate::analysis::{Named, Settings, analyse};
 use crate::cli::{JsonArgs, ModelArgs, ReadingArgs};
 use crate::console;
-use crate::decoder::DecoderSpec;
+use crate::decoder::{DecoderSpec, DraftArgs};
 use crate::exit::bad_input;
 use crate::named_file::{NamedFile, twice};
 use crate::trace::read::read;
@@ -99,6 +99,9 @@ pub(crate) struct AnalyzeArgs {
     /// Tokens of a block whose iterations are counted [default: the longest window].
     #[arg(long, env = "CLLM_BLOCK", value_name = "N")]
     block: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    draft: DraftArgs,
 
     #[command(flatten)]
     json: JsonArgs,

@@ -78,6 +78,9 @@ pub(crate) struct DemoArgs {
     adapters: Option<PathBuf>,
 
     #[command(flatten)]
+    draft: DraftArgs,
+
+    #[command(flatten)]
     model: ModelArgs,
 }
 
@@ -90,7 +93,7 @@ impl DemoArgs {
 
     /// Gets a session ready for all.
     fn prepare(&self, session: &mut Session) -> anyhow::Result<()> {
-        session.prepare(&self.decoders(), self.seed, &self.model, &DraftArgs::default())
+        session.prepare(&self.decoders(), self.seed, &self.model, &self.draft)
     }
 
     /// All decoders' answers; `turn` says which goes first.

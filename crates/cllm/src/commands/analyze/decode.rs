@@ -12,7 +12,7 @@ use super::AnalyzeArgs;
 use crate::cli::{DecodeArgs, ModelArgs};
 use crate::console::note;
 use crate::contest::first_difference;
-use crate::decoder::{DecoderSpec, DraftArgs};
+use crate::decoder::DecoderSpec;
 use crate::exit::{Interrupted, bad_input};
 use crate::figures::Figures;
 use crate::named_file::{NamedFile, twice};
@@ -91,7 +91,7 @@ fn of_variant(
     folder: &Path,
 ) -> anyhow::Result<Made> {
     let mut session = Session::load(model)?;
-    session.prepare(&[arguments.decoder], arguments.seed, model, &DraftArgs::default())?;
+    session.prepare(&[arguments.decoder], arguments.seed, model, &arguments.draft)?;
     let at = |at: usize| record::place(data, at);
     let mut requests = Vec::with_capacity(records.len());
     for Record { at: line, prompt, .. } in records {
@@ -135,7 +135,7 @@ fn traced(
         max_new_tokens: Some(arguments.max_new_tokens),
         stop: Vec::new(),
         seed: arguments.seed,
-        draft: DraftArgs::default(),
+        draft: arguments.draft.clone(),
         sampling: SamplingArgs::default(),
     };
     let onlooker = Onlooker { on_forward: &mut |_, _| {}, probabilities: arguments.probabilities };

@@ -19,7 +19,7 @@ use crate::figures::{Figures, cell};
 use crate::machine::Machine;
 use crate::record;
 use crate::run::Run;
-use crate::sampling::SamplingArgs;
+use crate::sampling::{Chosen, SamplingArgs};
 use crate::session::Session;
 use crate::table::{Table, TableFormat};
 
@@ -116,7 +116,8 @@ struct Settings {
     seed: u64,
     repeat: NonZeroUsize,
     synthetic_acceptance: Option<f64>,
-    temperature: f32,
+    #[serde(flatten)]
+    sampling: Chosen,
     warmup: bool,
     context: usize,
     weights: String,
@@ -182,7 +183,7 @@ pub(crate) fn run(arguments: DecodeBenchArgs) -> anyhow::Result<()> {
             seed: arguments.seed,
             repeat: arguments.repeat,
             synthetic_acceptance: arguments.synthetic_acceptance,
-            temperature: jobs[0].request.sampling.temperature,
+            sampling: Chosen::from(&jobs[0].request.sampling),
             warmup: arguments.warmup,
             context: session.model.lm.context_length(),
             weights: session.weights(),
