@@ -16,12 +16,10 @@
 //! it is done. Prompts at any stage share each forward and leave as they are done.
 //!
 //! A row's result does not depend on the other rows, so trajectories are the same for any
-//! width and any company. [`naive`](crate::naive) is the block-by-block way: the
-//! definition that tests compare with and benchmarks measure against.
+//! width and any company. [`naive`](crate::naive) is the definition that tests compare with.
 //!
-//! The answer may also be given (a data set's own). The teacher is then, by definition,
-//! the model that says the given answer wherever the text so far is the given one, and its
-//! own argmax elsewhere: the same iteration with another fixed point.
+//! The answer may also be given (a data set's own). The teacher is then the model that says it
+//! and, elsewhere, its own argmax: the same iteration with another fixed point.
 
 use crate::batch::{Batch, Want};
 use crate::counter;

@@ -13,7 +13,7 @@
 //!
 //! To add a decoder: a file with the rows as a [`Tree`](crate::tree::Tree), unless it is a
 //! window, and a variant in [`spec`](crate::spec); then a line in the strategy `ways` of
-//! `tests/equal_ar.rs`, which holds it to everything said here.
+//! `tests/equal_ar/`, which holds it to everything said here.
 
 use crate::batch::Batch;
 use crate::lm::{Output, Token};

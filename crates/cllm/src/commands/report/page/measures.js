@@ -20,8 +20,8 @@ function evalSection(evals) {
 function decodeBench({ name, document: one }) {
   const results = one.results, groups = results.map((r) => r.decoder);
   return [h("h3", {}, `Decoders: ${name}`), h("p", { class: "note" }, `${one.model}, ${one.settings.weights}; ${machine(one.machine)}`),
-    table(`Decoders of ${name}`, ["*decoder", "prompts", "tokens", "forwards", "acceptance", "tokens/s", "speed-up", "with prefill", "EOS", "repetition", "exact"],
-      results.map((r) => [r.decoder, number(r.prompts, 0), number(r.tokens, 0), number(r.forwards, 0), number(r.mean_acceptance_length), number(r.tokens_per_second, 1), number(r.speedup), number(r.total_speedup), percent(r.eos_share, 0), percent(r.repetition_rate), number(r.exact, 3)])),
+    table(`Decoders of ${name}`, ["*decoder", "prompts", "tokens", "forwards", "rows", "ms a forward", "acceptance", "tokens/s", "speed-up", "with prefill", "EOS", "repetition", "exact"],
+      results.map((r) => [r.decoder, number(r.prompts, 0), number(r.tokens, 0), number(r.forwards, 0), number(r.rows, 0), number((1000 * r.seconds) / r.forwards), number(r.mean_acceptance_length), number(r.tokens_per_second, 1), number(r.speedup), number(r.total_speedup), percent(r.eos_share, 0), percent(r.repetition_rate), number(r.exact, 3)])),
     h("div", { class: "charts" },
       bars({ title: `Speed of decoders, ${name}`, xLabel: "decoder", yLabel: "tokens/s", groups, digits: 1, series: [{ name: "tokens/s", values: results.map((r) => r.tokens_per_second) }] }),
       bars({ title: `Mean acceptance length, ${name}`, xLabel: "decoder", yLabel: "tokens a forward", groups, series: [{ name: "acceptance", values: results.map((r) => r.mean_acceptance_length) }] }))];

@@ -1,246 +1,22 @@
 //! The theorem: every decoder gives the tokens that one token a forward gives, for any
 //! model, prompt, window, draft, limit, stop and chunking, greedy or sampled.
 
+mod case;
+#[path = "../common/mod.rs"]
 mod common;
+mod ways;
 
 use std::ops::ControlFlow;
 
+use case::{Case, Watcher, cases, outcome};
 use cllm_decode::fake::{Fake, FakeCache};
-use cllm_decode::spec::Built;
 use cllm_decode::{
-    Answer, Auto, Batch, CausalLm, CostModel, Decoder, DecoderSpec, Draft, DraftModel, Finish,
-    InFlight, Jacobi, LmError, Logprobs, LookaheadOptions, Observer, Oracle, Output, PoolOptions,
-    PromptLookup, RecordedIteration, Recorder, Request, Sampler, Sampling, Sequence, Token, Want,
-    ar, stream,
+    Answer, Batch, CausalLm, Decoder, DecoderSpec, Jacobi, LmError, Output, PoolOptions,
+    RecordedIteration, Request, Sampler, Sequence, Token, Want, ar, stream,
 };
-use common::{kinds, samplings};
+use common::samplings;
 use proptest::prelude::*;
-
-/// Breaks at the given token of the answer, and records.
-#[derive(Default)]
-struct Watcher {
-    break_at: Option<usize>,
-    tokens: Vec<Token>,
-    logprobs: Vec<Logprobs>,
-    recorder: Recorder,
-}
-
-impl Observer for Watcher {
-    fn token(&mut self, token: Token) -> ControlFlow<()> {
-        self.tokens.push(token);
-        if self.break_at == Some(self.tokens.len()) {
-            ControlFlow::Break(())
-        } else {
-            ControlFlow::Continue(())
-        }
-    }
-
-    fn logprobs(&mut self, logprobs: &Logprobs) {
-        self.logprobs.push(logprobs.clone());
-    }
-
-    fn iteration(&mut self, iteration: &cllm_decode::Iteration<'_>) {
-        self.recorder.iteration(iteration);
-    }
-}
-
-/// One question to one model.
-#[derive(Debug, Clone)]
-struct Case {
-    fake: Fake,
-    request: Request,
-    break_at: Option<usize>,
-    chunk: usize,
-}
-
-/// How a decode ended: tokens and reason, or the error.
-type Outcome = Result<(Vec<Token>, Finish), LmError>;
-
-fn outcome(result: &Result<Answer, LmError>) -> Outcome {
-    result.clone().map(|answer| (answer.tokens, answer.finish))
-}
-
-impl Case {
-    /// The outcome by definition: no rows, no caches, no driver.
-    fn expected(&self) -> Outcome {
-        let (prompt, context) = (&self.request.prompt, self.fake.context);
-        if prompt.is_empty() {
-            return Err(LmError::EmptyPrompt);
-        }
-        if prompt.len() >= context {
-            return Err(LmError::PromptTooLong { prompt: prompt.len(), context });
-        }
-        let mut text = prompt.clone();
-        let mut finish = (self.request.max_new_tokens == 0).then_some(Finish::MaxNewTokens);
-        while finish.is_none() {
-            if self.fake.nan_at == Some(text.len() - 1) {
-                return Err(LmError::NotFinite { position: text.len() - 1 });
-            }
-            let token = self.choose(&text);
-            text.push(token);
-            let len = text.len() - prompt.len();
-            if self.request.stop_tokens.contains(&token) {
-                finish = Some(Finish::StopToken);
-            } else if self.break_at == Some(len) {
-                finish = Some(Finish::Observer);
-            } else if len == self.request.max_new_tokens {
-                finish = Some(Finish::MaxNewTokens);
-            } else if text.len() == context {
-                finish = Some(Finish::Context);
-            }
-        }
-        Ok((text.split_off(prompt.len()), finish.expect("just set")))
-    }
-
-    /// The token after `text`.
-    fn choose(&self, text: &[Token]) -> Token {
-        let sampling = &self.request.sampling;
-        if sampling.is_off() {
-            return self.fake.next(text);
-        }
-        let mut sampler = Sampler::new(sampling.clone(), self.request.prompt.len());
-        sampler.draw(&self.fake.logits(text), text, std::iter::empty())
-    }
-
-    fn watcher(&self) -> Watcher {
-        Watcher { break_at: self.break_at, ..Watcher::default() }
-    }
-}
-
-prop_compose! {
-    fn cases()(
-        vocab in prop_oneof![1..4u32, 4..40u32],
-    )(
-        kind in kinds(vocab),
-        context in prop_oneof![1 => 1..50usize, 4 => 50..120usize],
-        nan_at in prop::option::weighted(0.1, 0..90usize),
-        prompt in prop::collection::vec(0..vocab, 0..50),
-        max_new_tokens in prop_oneof![0..8usize, 8..100usize, Just(usize::MAX)],
-        stop_tokens in prop_oneof![
-            4 => Just(vec![]),
-            2 => prop::collection::vec(0..vocab, 1..3),
-        ],
-        break_at in prop::option::weighted(0.2, 1..40usize),
-        chunk in prop_oneof![1..9usize, Just(512usize)],
-        sampling in prop_oneof![Just(Sampling::default()), samplings(vocab)],
-        vocab in Just(vocab as usize),
-    ) -> Case {
-        let fake = Fake { nan_at, ..Fake::new(kind, vocab, context) };
-        let request = Request { prompt, max_new_tokens, stop_tokens, sampling };
-        Case { fake, request, break_at, chunk }
-    }
-}
-
-fn drafts() -> impl Strategy<Value = Draft> {
-    prop::sample::select(Draft::ALL.to_vec())
-}
-
-/// A decoder and what it is made of.
-#[derive(Debug, Clone)]
-enum Way {
-    Named(DecoderSpec),
-    /// Options that the names do not allow: prompt lookup with 0 of something, jacobi-pool
-    /// without keys.
-    Lookup(usize, usize, usize),
-    Pool(PoolOptions),
-    /// Another decoder inside, and costs that fall and rise.
-    Auto {
-        inner: Box<Way>,
-        n: usize,
-        slope: f64,
-        history: usize,
-    },
-    /// A model of any kind, vocabulary, context and flaw.
-    Model {
-        fake: Fake,
-        tokens: usize,
-        sampling: Option<Sampling>,
-    },
-    /// Knows the answer, or some other text.
-    Oracle {
-        right: bool,
-        n: usize,
-        p: f64,
-    },
-}
-
-impl Way {
-    fn build(&self, case: &Case, seed: u64) -> Box<dyn Decoder> {
-        let text = |right: bool| {
-            let answer = if right { case.expected().map(|e| e.0) } else { Ok(vec![]) };
-            [&case.request.prompt[..], &answer.unwrap_or_default()].concat()
-        };
-        match self.clone() {
-            Self::Named(spec) => match spec.build(seed, &CostModel::default()).expect("sound") {
-                Built::Decoder(decoder) => decoder,
-                Built::Ar | Built::DraftModel { .. } => unreachable!("not drawn"),
-            },
-            Self::Lookup(ngram, tokens, history) => {
-                Box::new(PromptLookup::new(ngram, tokens).remember(history))
-            }
-            Self::Pool(options) => {
-                Box::new(cllm_decode::JacobiPool::new(options, seed).expect("sound"))
-            }
-            Self::Auto { inner, n, slope, history } => {
-                let costs = CostModel::new([(1, 1.0), (9, 1.0 + slope)]).expect("sound");
-                let auto = Auto::new(inner.build(case, seed), n, costs).expect("sound");
-                Box::new(auto.remember(history))
-            }
-            Self::Model { fake, tokens, sampling } => {
-                let sampling = match sampling {
-                    Some(other) => Sampling { logit_bias: vec![], ..other },
-                    None => case.request.sampling.clone(),
-                };
-                let vocab = case.fake.vocab;
-                Box::new(DraftModel::new(fake, tokens, vocab, sampling).expect("sound"))
-            }
-            Self::Oracle { right, n, p } => {
-                Box::new(Oracle::new(text(right), n, p, seed).expect("sound"))
-            }
-        }
-    }
-}
-
-fn ways() -> impl Strategy<Value = Way> {
-    let named = |spec| Way::Named(spec);
-    let jacobi = (1..=40usize, drafts())
-        .prop_map(move |(n, draft)| named(DecoderSpec::Jacobi { n, draft }))
-        .boxed();
-    let in_flight =
-        (0..4usize, 0..=100usize).prop_map(|(blocks, spawn)| InFlight { blocks, spawn });
-    let pool = (1..=20usize, 0..5usize, 0..8usize, 0..5usize, drafts(), in_flight)
-        .prop_map(|(n, candidates, tokens, ngram, draft, in_flight)| {
-            Way::Pool(PoolOptions { n, candidates, tokens, ngram, draft, in_flight })
-        })
-        .boxed();
-    let lookahead = (1..9usize, 2..7usize, 0..9usize)
-        .prop_map(move |(w, n, g)| named(DecoderSpec::Lookahead(LookaheadOptions { w, n, g })))
-        .boxed();
-    let history = || prop_oneof![Just(0usize), 1..400usize, Just(usize::MAX)];
-    let lookup = (0..5usize, 0..12usize, history())
-        .prop_map(|(ngram, tokens, history)| Way::Lookup(ngram, tokens, history));
-    let inner = prop_oneof![jacobi.clone(), pool.clone(), lookahead.clone(), lookup.clone()];
-    let auto =
-        (inner, 1..20usize, 0.0..1.0f64, history()).prop_map(|(inner, n, slope, history)| {
-            Way::Auto { inner: Box::new(inner), n, slope, history }
-        });
-    let model = (1..40u32)
-        .prop_flat_map(|vocab| {
-            let nan_at = prop::option::weighted(0.2, 0..90usize);
-            let sampling = prop::option::weighted(0.3, samplings(vocab));
-            (kinds(vocab), Just(vocab), 1..120usize, nan_at, 0..10usize, sampling)
-        })
-        .prop_map(|(kind, vocab, context, nan_at, tokens, sampling)| {
-            let fake = Fake { nan_at, ..Fake::new(kind, vocab as usize, context) };
-            Way::Model { fake, tokens, sampling }
-        });
-    let oracle = (any::<bool>(), 1..20usize, 0.0..1.2f64).prop_map(|(right, n, p)| Way::Oracle {
-        right,
-        n,
-        p,
-    });
-    prop_oneof![jacobi, pool, lookahead, lookup, auto, model, oracle]
-}
+use ways::{Way, drafts, is_elastic, ways};
 
 /// Replays a trace from its drafts and outputs alone.
 fn replay(iterations: &[RecordedIteration]) -> Result<Vec<Token>, TestCaseError> {
@@ -396,7 +172,7 @@ proptest! {
         for (prompt, max_new_tokens, sampling, way) in others {
             let prompt = prompt.into_iter().map(|token| token % vocab).collect();
             let stop_tokens = case.request.stop_tokens.clone();
-all.push((Request { prompt, max_new_tokens, stop_tokens, sampling }, way));
+            all.push((Request { prompt, max_new_tokens, stop_tokens, sampling }, way));
         }
         all.retain(|(request, ..)| {
             !request.prompt.is_empty() && request.prompt.len() < fake.context
@@ -572,9 +348,4 @@ proptest! {
         let (.., logits) = run(Some(&mut *way.build(&case, seed)));
         prop_assert!(logits == 0 || !case.request.sampling.is_off());
     }
-}
-
-/// Whether its rows are at most the room it is given.
-fn is_elastic(way: &Way) -> bool {
-    matches!(way, Way::Named(DecoderSpec::Jacobi { .. }) | Way::Lookup(..) | Way::Pool(..))
 }
