@@ -192,6 +192,25 @@ mod tests {
     }
 
     #[test]
+    fn pretended_acceptance_is_what_was_asked_for_and_the_answer_is_the_models() {
+        let mut lm = Fake::new(Kind::Markov { order: 3, seed: 1 }, 50, 1_000);
+        let decoders: Vec<DecoderSpec> =
+            ["ar", "jacobi:4", "jacobi:8"].map(|d| d.parse().unwrap()).into();
+        let request = Request { prompt: vec![1, 2, 3], max_new_tokens: 401, ..Request::default() };
+        let mut lengths = |p: f64| {
+            let making = Making::default();
+            let runs = pretend(&mut lm, &decoders, (p, 7), &making, &request).unwrap();
+            assert!(runs.iter().all(|run| run.answer.tokens == runs[0].answer.tokens));
+            [1, 2].map(|d: usize| runs[d].answer.stats.mean_acceptance_length().unwrap())
+        };
+        assert_eq!(lengths(0.0), [1.0, 1.0]);
+        assert_eq!(lengths(1.0), [4.0, 8.0]);
+        // 1 + p + p^2 + p^3 with p = 1/2.
+        let [four, _] = lengths(0.5);
+        assert!((1.6..2.2).contains(&four), "{four}");
+    }
+
+    #[test]
     fn a_wrong_answer_lowers_exact() {
         let decoders: Vec<DecoderSpec> = ["ar", "jacobi:4"].map(|d| d.parse().unwrap()).into();
         let mut wrong = run_of(20, 5, 0.5, 1.0);

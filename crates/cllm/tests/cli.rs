@@ -211,8 +211,9 @@ fn streamed_text_equals_the_whole_and_stop_strings_are_never_shown() {
     let middle = whole.chars().count() / 2;
     let stop: String = whole.chars().skip(middle).take(2).collect();
     let before = &whole[..whole.find(&stop).unwrap()];
-    for decoder in ["ar", "jacobi:8"] {
-        assert_eq!(run(&["--stop", &stop, "-d", decoder]), format!("{before}\n"));
+    for decoder in ["ar"].into_iter().chain(DECODERS) {
+        assert_eq!(run(&["-d", decoder]), whole, "{decoder}");
+        assert_eq!(run(&["--stop", &stop, "-d", decoder]), format!("{before}\n"), "{decoder}");
     }
     let stopped = json(&run(&["--stop", &stop, "--json"]));
     assert_eq!((&stopped["text"], &stopped["finish_reason"]), (&before.into(), &"stop".into()));
@@ -223,27 +224,30 @@ fn a_trace_is_written_whole() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("trace.jsonl");
     let trace = path.to_str().unwrap();
-    let arguments = [
-        "generate",
-        "-m",
-        GOLDEN,
-        "-p",
-        "x",
-        "-d",
-        "jacobi:4",
-        "--max-tokens",
-        "9",
-        "--trace",
-        trace,
-    ];
-    good(&cllm(&arguments, b""));
-    let text = std::fs::read_to_string(&path).unwrap();
-    let lines: Vec<Value> = text.lines().map(json).collect();
-    assert_eq!((&lines[0]["type"], &lines[0]["decoder"]), (&"header".into(), &"jacobi:4".into()));
-    let last = &lines[lines.len() - 1];
-    assert_eq!(last["tokens"].as_array().map(Vec::len), Some(9));
-    let settled: u64 = lines.iter().filter_map(|line| line["settled"].as_u64()).sum();
-    assert_eq!(settled, 9);
+    let asked = ["generate", "-m", GOLDEN, "-p", "x", "--max-tokens", "9", "--temperature", "0.5"];
+    let lines = |decoder: &str| -> Vec<Value> {
+        good(&cllm(&[&asked[..], &["-d", decoder, "--trace", trace]].concat(), b""));
+        std::fs::read_to_string(&path).unwrap().lines().map(json).collect()
+    };
+    let tokens = lines("ar").last().unwrap()["tokens"].clone();
+    assert_eq!(tokens.as_array().map(Vec::len), Some(9));
+    for decoder in ["ar"].into_iter().chain(DECODERS) {
+        let lines = lines(decoder);
+        let header = &lines[0];
+        assert_eq!((&header["type"], &header["temperature"]), (&"header".into(), &0.5.into()));
+        assert_eq!(header["decoder"], decoder);
+        // The first tokens of what forwards said, joined, are the answer.
+        let mut settled: Vec<Value> = Vec::new();
+        for line in lines.iter().filter(|line| line["type"] == "forward") {
+            assert_eq!(line["start"], settled.len(), "{decoder}");
+            let count = usize::try_from(line["settled"].as_u64().unwrap()).unwrap();
+            settled.extend_from_slice(&line["output"].as_array().unwrap()[..count]);
+        }
+        assert_eq!(
+            (Value::from(settled), &lines[lines.len() - 1]["tokens"]),
+            (tokens.clone(), &tokens)
+        );
+    }
 }
 
 #[test]

@@ -215,6 +215,38 @@ mod tests {
     }
 
     #[test]
+    fn what_a_forward_said_again_is_underlined_and_what_is_new_is_dim() {
+        let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../../goldens/models/llama-f32");
+        let model = cllm_model::Model::load(golden.as_ref(), &cllm_model::LoadOptions::default());
+        let tokenizer = model.unwrap().tokenizer;
+        let tokens = |text: &str| tokenizer.encode(text, false).unwrap();
+        let mut watch = watch();
+        watch.size = (40, 4);
+        let mut picture = |start: usize, settled: &str, guesses: &str| {
+            watch.settled(settled);
+            let output = tokens(&format!("{settled}{guesses}"));
+            let it = Iteration {
+                phase: Phase::Decode,
+                start,
+                draft: &output[1..],
+                output: &output,
+                settled: settled.len(),
+                rows: output.len(),
+            };
+            watch.forward(&it, &tokenizer).unwrap();
+            String::from_utf8(std::mem::take(&mut watch.out)).unwrap()
+        };
+        let (dim, line) = (Style::new().dimmed(), Style::new().underline());
+        let first = picture(0, "a", "xyz");
+        assert!(first.ends_with(&format!("{dim}xyz{dim:#}")), "{first:?}");
+        // `x` settles with `b`, of the guesses behind it one stays.
+        let second = picture(1, "xb", "zq");
+        let style = colour::style(2);
+        assert!(second.contains(&format!("{style}xb{style:#}")), "{second:?}");
+        assert!(second.ends_with(&format!("{line}z{line:#}{dim}q{dim:#}")), "{second:?}");
+    }
+
+    #[test]
     fn guesses_never_fill_more_than_the_screen() {
         let mut watch = watch();
         watch.draw(&plain(&"x".repeat(100))).unwrap();
