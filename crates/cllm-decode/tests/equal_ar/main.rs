@@ -6,13 +6,11 @@ mod case;
 mod common;
 mod ways;
 
-use std::ops::ControlFlow;
-
 use case::{Case, Watcher, cases, outcome};
 use cllm_decode::fake::{Fake, FakeCache};
 use cllm_decode::{
     Answer, Batch, CausalLm, Decoder, DecoderSpec, Jacobi, LmError, Output, PoolOptions,
-    RecordedIteration, Request, Sampler, Sequence, Token, Want, ar, stream,
+    RecordedIteration, Recorder, Request, Sequence, Token, Want, ar, stream,
 };
 use common::samplings;
 use proptest::prelude::*;
