@@ -32,10 +32,15 @@ const DECODERS: [&str; 9] = [
 /// Rows of a prompt in one forward.
 const CHUNK: usize = 64;
 
-/// Greedy, plainly sampled, and with all filters and penalties at once.
-fn samplings() -> [Sampling; 4] {
-    let plain = |temperature| Sampling { temperature, ..Sampling::default() };
-    let all = Sampling {
+/// Greedy and plainly sampled.
+fn samplings() -> [Sampling; 3] {
+    [0.0, 0.7, 1.0].map(|temperature| Sampling { temperature, ..Sampling::default() })
+}
+
+/// With all filters and penalties at once.
+fn filtered() -> Sampling {
+    Sampling {
+        temperature: 0.9,
         top_k: 60,
         top_p: 0.97,
         min_p: 0.001,
@@ -44,9 +49,8 @@ fn samplings() -> [Sampling; 4] {
         presence_penalty: 0.2,
         frequency_penalty: 0.1,
         logit_bias: vec![(28, -2.0)],
-        ..plain(0.9)
-    };
-    [plain(0.0), plain(0.7), plain(1.0), all]
+        ..Sampling::default()
+    }
 }
 
 fn load(compute: Compute) -> Model {
@@ -55,12 +59,13 @@ fn load(compute: Compute) -> Model {
     Model::load(&PathBuf::from(path), &options).expect("the default model loads")
 }
 
-/// Each prompt with each sampling, a seed each.
+/// Each prompt with each sampling, and one with filters, a seed each.
 fn requests(model: &Model) -> Vec<Request> {
     let all = PROMPTS.iter().flat_map(|text| samplings().map(|sampling| (text, sampling)));
+    let all = all.chain([(&PROMPTS[0], filtered())]);
     let request = |(i, (text, sampling)): (usize, (&&str, Sampling))| Request {
         prompt: model.tokenizer.encode(text, false).expect("text"),
-        max_new_tokens: 64,
+        max_new_tokens: 40,
         sampling: Sampling { seed: i as u64, ..sampling },
         ..Request::default()
     };

@@ -135,7 +135,6 @@ fn sampled_text_depends_on_the_seed_alone() {
     }
 
     let generate = |more: &[&str], part: &str| bad(&sampled(more), part);
-    generate(&["--top-p", "0"], "top_p 0");
     generate(&["--min-p", "2"], "min_p 2");
     generate(&["--typical-p", "0"], "typical_p 0");
     generate(&["--repetition-penalty", "0"], "repetition_penalty 0");
